@@ -1,0 +1,6 @@
+-- Unix microseconds: times cross every border as integers.
+create or replace function base.us(p_at timestamptz) returns bigint
+language sql immutable parallel safe as $$
+  select (extract(epoch from p_at) * 1000000)::bigint
+$$;
+comment on function base.us(timestamptz) is 'Unix microseconds; NULL stays NULL.';
