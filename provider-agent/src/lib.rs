@@ -8,10 +8,12 @@
 //! What this crate never contains: a Postgres driver. An agent knows the house only by its public API.
 
 pub mod executor;
+pub mod fault;
 pub mod freivalds;
 pub mod job;
 pub mod spool;
 
 pub use executor::{CpuExecutor, ExecError, Executor, Output, Progress};
+pub use fault::{Fault, FaultPlan};
 pub use job::{JobError, JobSpec};
 pub use spool::{Item, Spool, SpoolError};
