@@ -15,7 +15,8 @@
 //! most 2¹⁶, so every partial sum, in any order of adding, stays within 2³⁰ < 2³¹: no implementation can
 //! wrap, and all correct ones agree bit for bit.
 
-use prost::Message;
+use proto::prost::Message;
+use proto::v1::GemmJob;
 
 /// Key-derivation context of the left operand.
 pub const CONTEXT_A: &str = "openagents econ gemm v1 A";
@@ -192,7 +193,7 @@ impl JobSpec {
     /// The artifact's name is the BLAKE3 hash of the bytes as the buyer stored them; a reader hashes what it
     /// received and never what it encoded again.
     pub fn encode(&self) -> Vec<u8> {
-        wire::GemmJob { m: self.m, n: self.n, k: self.k, seed: self.seed.to_vec() }.encode_to_vec()
+        GemmJob { m: self.m, n: self.n, k: self.k, seed: self.seed.to_vec() }.encode_to_vec()
     }
 
     /// Reads an input artifact. Unknown fields are skipped, as protobuf readers do.
@@ -203,7 +204,7 @@ impl JobSpec {
         if artifact.len() > ARTIFACT_BYTES_MAX {
             return Err(JobError::ArtifactTooLong { bytes: artifact.len() });
         }
-        let job = wire::GemmJob::decode(artifact).map_err(|e| JobError::Malformed(e.to_string()))?;
+        let job = GemmJob::decode(artifact).map_err(|e| JobError::Malformed(e.to_string()))?;
         let seed = job.seed.try_into().map_err(|s: Vec<u8>| JobError::SeedLength { bytes: s.len() })?;
         Self::new(job.m, job.n, job.k, seed)
     }
@@ -225,21 +226,6 @@ fn operand(context: &str, seed: &[u8; 32], offset: u64) -> blake3::OutputReader 
     reader
 }
 
-/// The message on the wire, kept out of sight so that its generated twin can take its place.
-mod wire {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct GemmJob {
-        #[prost(uint32, tag = "1")]
-        pub(super) m: u32,
-        #[prost(uint32, tag = "2")]
-        pub(super) n: u32,
-        #[prost(uint32, tag = "3")]
-        pub(super) k: u32,
-        #[prost(bytes = "vec", tag = "4")]
-        pub(super) seed: Vec<u8>,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_artifact_that_is_no_job_is_refused_with_its_reason() {
-        let seeded = |m, n, k, seed: &[u8]| wire::GemmJob { m, n, k, seed: seed.to_vec() }.encode_to_vec();
+        let seeded = |m, n, k, seed: &[u8]| GemmJob { m, n, k, seed: seed.to_vec() }.encode_to_vec();
         let check = |artifact: &[u8], expected: &str| {
             let error = JobSpec::decode(artifact).unwrap_err().to_string();
             assert!(error.contains(expected), "{error:?} does not say {expected:?}");

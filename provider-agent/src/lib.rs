@@ -11,6 +11,7 @@ pub mod executor;
 pub mod fault;
 pub mod freivalds;
 pub mod job;
+pub mod metering;
 pub mod spool;
 
 pub use executor::{CpuExecutor, ExecError, Executor, Output, Progress};
