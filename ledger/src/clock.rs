@@ -1,0 +1,44 @@
+//! The accepting clock: the only place where commands get a time. Real, or simulated by an offset that a demo moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Shared, cheap to clone. Simulated time runs at the pace of real time, shifted.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    offset_us: Arc<AtomicI64>,
+    simulated: Arc<AtomicBool>,
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn real() -> Self {
+        Self::default()
+    }
+
+    /// Unix microseconds as this clock tells them.
+    pub fn now_us(&self) -> i64 {
+        system_now_us() + self.offset_us.load(Ordering::Acquire)
+    }
+
+    /// Whether receipts must say that the time is simulated.
+    pub fn is_simulated(&self) -> bool {
+        self.simulated.load(Ordering::Acquire)
+    }
+
+    /// From now on a simulated clock, shifted by `offset_us` microseconds against the system's.
+    pub fn simulate(&self, offset_us: i64) {
+        self.offset_us.store(offset_us, Ordering::Release);
+        self.simulated.store(true, Ordering::Release);
+    }
+}
+
+/// Unix microseconds of the system's clock; 0 before 1970.
+pub fn system_now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_micros()).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,153 @@
+//! Signs what the log says, keeps it in the database and, fsynced, outside: a shortened log is noticed.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::merkle::TreeHash;
+use proto::note::{Checkpoint, NoteName, parse_and_verify, sign_checkpoint};
+use tokio_postgres::{Client, NoTls};
+
+use super::Shared;
+use crate::error::Error;
+
+/// While commands come, a checkpoint is made about this often.
+const INTERVAL: Duration = Duration::from_millis(1_000);
+const TICK: Duration = Duration::from_millis(50);
+
+/// Makes checkpoints until the writers are gone, and a last one then.
+pub(super) async fn keep(shared: Arc<Shared>, ledger_id: u32) {
+    let mut done = 0;
+    loop {
+        let mut waited = Duration::ZERO;
+        while waited < INTERVAL && !shared.drained() {
+            tokio::time::sleep(TICK).await;
+            waited += TICK;
+        }
+        let last = shared.drained();
+        match make(&shared, ledger_id, done).await {
+            Ok(size) => done = size,
+            Err(error) => tracing::error!(%error, ledger_id, "no checkpoint was made"),
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Signs and keeps one checkpoint if the log has grown beyond `done`; returns the size it has reached.
+async fn make(
+    shared: &Shared,
+    ledger_id: u32,
+    done: i64,
+) -> Result<i64, Box<dyn std::error::Error + Send + Sync>> {
+    let (client, driver) = shared.options.database.connect(NoTls).await?;
+    let driver = tokio::spawn(driver);
+    let id = i32::try_from(ledger_id)?;
+    let Some(row) = client
+        .query_opt(
+            "select l.size, l.root, b.origin from receipts.read_log($1) l, base.read_ledgers() b where b.ledger_id = $1",
+            &[&id],
+        )
+        .await?
+    else {
+        return Ok(done);
+    };
+    let (size, root, origin): (i64, Vec<u8>, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if size > done {
+        let origin: NoteName = origin.parse()?;
+        // Never paper over a log that lost its tail: what was promised outside must still hold.
+        agrees_with_outside(&client, shared, ledger_id, &origin).await?;
+        let checkpoint =
+            Checkpoint { origin, size: u64::try_from(size)?, root: TreeHash::from_slice(&root)? };
+        let note = sign_checkpoint(&checkpoint, shared.options.house.receipt_key());
+        client
+            .query_one("select receipts.store_checkpoint($1, $2, $3, $4)", &[&id, &size, &root, &note])
+            .await?;
+        let path = path(&shared.options.checkpoint_dir, ledger_id);
+        tokio::task::spawn_blocking(move || write_outside(&path, note.as_bytes())).await??;
+    }
+    drop(client);
+    driver.await??;
+    Ok(size.max(done))
+}
+
+/// Checks the checkpoint kept outside against the log. `UR903`: the log in the database is not the one that was promised.
+async fn agrees_with_outside(
+    client: &Client,
+    shared: &Shared,
+    ledger_id: u32,
+    origin: &NoteName,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let path = path(&shared.options.checkpoint_dir, ledger_id);
+    let note = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        note => note?,
+    };
+    let outside = parse_and_verify(&note, origin, shared.options.house.receipt_key().public())?;
+    let row = client
+        .query_one(
+            "select receipts.root_at($1, $2)",
+            &[&i32::try_from(ledger_id)?, &i64::try_from(outside.size)?],
+        )
+        .await?;
+    let root: Option<Vec<u8>> = row.try_get(0)?;
+    if root.as_deref() != Some(outside.root.0.as_slice()) {
+        return Err(Box::new(Error::new(
+            "UR903",
+            format!(
+                "the receipt log of ledger {ledger_id} disagrees with the checkpoint kept outside the database ({}, size {}): \
+                 it was shortened, restored to an earlier point, or changed. Run `econ verify`.",
+                path.display(),
+                outside.size
+            ),
+        )));
+    }
+    Ok(())
+}
+
+/// The same check before a server starts to serve; a ledger that does not exist yet agrees.
+pub(super) async fn check(shared: &Shared, ledger_id: u32) -> Result<(), Error> {
+    let (client, driver) = shared.options.database.connect(NoTls).await?;
+    let driver = tokio::spawn(driver);
+    let id = i32::try_from(ledger_id).map_err(|_| Error::new("UB401", "there is no such ledger"))?;
+    let origin = client
+        .query_opt("select origin from base.read_ledgers() where ledger_id = $1", &[&id])
+        .await?
+        .map(|row| row.try_get::<_, String>(0))
+        .transpose()?;
+    // Without a ledger, an old checkpoint beside an empty database is a lost log too.
+    let result = match origin.as_deref().map(str::parse::<NoteName>) {
+        Some(Ok(origin)) => agrees_with_outside(&client, shared, ledger_id, &origin).await,
+        Some(Err(error)) => Err(error.into()),
+        None if path(&shared.options.checkpoint_dir, ledger_id).exists() => Err(format!(
+            "the database holds no ledger {ledger_id}, but a checkpoint of one is kept outside it"
+        )
+        .into()),
+        None => Ok(()),
+    };
+    drop(client);
+    let _ = driver.await;
+    result.map_err(|error| match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => Error::new("UR903", error.to_string()),
+    })
+}
+
+/// Where the newest checkpoint of a ledger is kept outside the database.
+pub(crate) fn path(dir: &Path, ledger_id: u32) -> PathBuf {
+    dir.join(format!("ledger-{ledger_id}.checkpoint"))
+}
+
+/// Whole or not at all: written beside, fsynced, renamed, folder fsynced.
+fn write_outside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    fs::File::open(dir)?.sync_all()
+}
