@@ -53,6 +53,8 @@ comment on column identity.keys.key_id is 'BLAKE3 of the public key.';
 comment on column identity.keys.revoked_at is 'Ledger time; NULL: valid. Commands after it, in log order, are refused.';
 grant update (revoked_at, revoked_seq, revoked_reason) on identity.keys to econ_engine;
 create index keys_agent_ix on identity.keys (agent_id);
+-- The house's own agents are found by purpose on every settlement.
+create index keys_purpose_ix on identity.keys (purpose, seq, key_id);
 
 create table identity.purpose_permits (
   purpose text not null,

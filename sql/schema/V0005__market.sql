@@ -183,15 +183,19 @@ create table market.orders (
 comment on table market.orders is
   'state: ordered -> running -> reported -> accepted -> settled, or disputed, or refunded with a cause. Legal moves: base.state_moves, machine ''order''.';
 comment on column market.orders.held is 'Minor units moved from the buyer''s wallet to the order''s escrow.';
-comment on column market.orders.cause is 'Why it was refunded: crash, timeout, vanished, wrong_output, over_report, missing_output, …; NULL otherwise.';
+comment on column market.orders.cause is 'Why it was disputed or refunded: crash, input_missing, unsupported, cancelled, timeout, vanished, wrong_output, over_report, missing_output; NULL otherwise.';
 comment on column market.orders.judge_by is 'Until when the buyer may judge a reported output; then the verifier does.';
 comment on column market.orders.billed_units is 'Work units paid for: min(metered, ordered).';
 grant update (output_hash, state, cause, judge_by, started_at, reported_at, judged_at, closed_at, paid, refunded, billed_units, closed_seq)
   on market.orders to econ_engine;
-create index orders_live_ix on market.orders (ledger_id, provider_id) where closed_at is null;
-create index orders_deadline_ix on market.orders (ledger_id, ticket_expires_at) where closed_at is null;
+-- Each timer and the routing's load count has its own partial index, as small as what is still waiting.
+create index orders_live_ix on market.orders (ledger_id, provider_id) where state in ('ordered', 'running');
+create index orders_deadline_ix on market.orders (ledger_id, ticket_expires_at) where state in ('ordered', 'running');
+create index orders_judge_ix on market.orders (ledger_id, judge_by) where state in ('reported', 'disputed');
+create index orders_settle_ix on market.orders (ledger_id, judged_at) where state = 'accepted';
 create index orders_buyer_ix on market.orders (ledger_id, buyer_id, order_id);
-create index orders_output_ix on market.orders (ledger_id, output_hash);
+create index orders_provider_ix on market.orders (ledger_id, provider_id, order_id);
+create index orders_output_ix on market.orders (ledger_id, output_hash) where output_hash is not null;
 create index orders_input_ix on market.orders (ledger_id, input_hash);
 
 create table market.run_tickets (

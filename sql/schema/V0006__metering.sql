@@ -70,3 +70,14 @@ comment on column metering.quarantine.reason is 'other_content: same key, other 
 create index quarantine_attempt_ix on metering.quarantine (ledger_id, attempt_id);
 create trigger quarantine_append_only before update or delete on metering.quarantine for each row execute function base.refuse_change();
 create trigger quarantine_no_truncate before truncate on metering.quarantine execute function base.refuse_change();
+
+create type metering.tally as (
+  accepted integer,
+  duplicate integer,
+  other_content integer,
+  broken_chain integer,
+  counter_fell integer,
+  over_limit integer,
+  after_cutoff integer
+);
+comment on type metering.tally is 'What became of the rows of one record_metering command: counts by verdict.';
