@@ -99,8 +99,9 @@ comment on column ledger.transfers.timeout_at is 'Pending only: from this ledger
 comment on column ledger.transfers.journal_id is 'The business event this transfer belongs to.';
 comment on column ledger.transfers.seq is 'The command that posted it; item is the order within it, from 1.';
 create index transfers_seq_ix on ledger.transfers (ledger_id, seq);
-create index transfers_debit_ix on ledger.transfers (ledger_id, debit_account_id, transfer_id);
-create index transfers_credit_ix on ledger.transfers (ledger_id, credit_account_id, transfer_id);
+-- By seq, not by id: ids are chosen by clients within a day of ledger time, seq is commit order, and a statement pages in it.
+create index transfers_debit_ix on ledger.transfers (ledger_id, debit_account_id, seq);
+create index transfers_credit_ix on ledger.transfers (ledger_id, credit_account_id, seq);
 create trigger transfers_append_only before update or delete on ledger.transfers for each row execute function base.refuse_change();
 create trigger transfers_no_truncate before truncate on ledger.transfers execute function base.refuse_change();
 
@@ -123,6 +124,24 @@ comment on column ledger.holds.ended_by is 'The transfer that posted, voided or 
 grant update (state, ended_by) on ledger.holds to econ_engine;
 create index holds_debit_open_ix on ledger.holds (ledger_id, debit_account_id, timeout_at) where state = 'pending';
 create index holds_credit_open_ix on ledger.holds (ledger_id, credit_account_id, timeout_at) where state = 'pending';
+
+create table ledger.failed_transfers (
+  ledger_id integer not null,
+  transfer_id uuid not null,
+  result text not null,
+  seq bigint not null,
+  at timestamptz not null,
+  constraint failed_transfers_pk primary key (ledger_id, transfer_id),
+  constraint failed_transfers_result_ck check (result in ('debit_account_not_found', 'credit_account_not_found',
+    'pending_transfer_not_found', 'exceeds_credits', 'exceeds_debits',
+    'debit_account_already_closed', 'credit_account_already_closed'))
+);
+comment on table ledger.failed_transfers is
+  'Append-only. Ids spent by a failure that might succeed later: a retry answers id_already_failed, so an answer once given stays true.';
+comment on column ledger.failed_transfers.result is 'Why it failed; results that can never change (a wrong form) do not spend the id.';
+create trigger failed_transfers_append_only before update or delete on ledger.failed_transfers
+  for each row execute function base.refuse_change();
+create trigger failed_transfers_no_truncate before truncate on ledger.failed_transfers execute function base.refuse_change();
 
 create table ledger.deposits (
   ledger_id integer not null,
