@@ -77,7 +77,7 @@ create table payouts.payables (
   constraint payables_amount_ck check (amount > 0 and amount <= 9999999999999999999999999999)
 );
 comment on table payouts.payables is 'One per split leg: what is owed to a payee.';
-create index payables_payee_ix on payouts.payables (ledger_id, payee_id, asset_id, payable_id);
+create index payables_payee_ix on payouts.payables (ledger_id, payee_id, payable_id);
 create trigger payables_append_only before update or delete on payouts.payables for each row execute function base.refuse_change();
 create trigger payables_no_truncate before truncate on payouts.payables execute function base.refuse_change();
 
