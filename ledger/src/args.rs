@@ -46,7 +46,8 @@ pub fn of_body(body: &v1::CommandBody, signer: &PublicKey) -> Result<(&'static s
             }),
         ),
         Kind::PublishCapability(p) => {
-            ("publish_capability", capability(p.ad.as_ref().ok_or_else(|| malformed("ad", "is missing"))?)?)
+            let ad = p.ad.as_ref().ok_or_else(|| malformed("ad", "is missing"))?;
+            ("publish_capability", json!({"ad": capability(ad)?}))
         }
         Kind::RecordPresence(p) => (
             "record_presence",

@@ -3,8 +3,13 @@
 
 pub mod args;
 pub mod clock;
+pub mod cluster;
 pub mod error;
 pub mod house;
+pub mod loader;
 pub mod pipeline;
+pub mod testing;
 
 pub use error::Error;
+pub mod replay;
+pub mod verify;

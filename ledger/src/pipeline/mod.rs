@@ -360,3 +360,8 @@ fn recorded(kind: &str) -> String {
     }
     "{}".to_owned()
 }
+
+/// Where the newest checkpoint of a ledger is kept outside the database.
+pub fn checkpoint_path(dir: &std::path::Path, ledger_id: u32) -> PathBuf {
+    checkpoint::path(dir, ledger_id)
+}

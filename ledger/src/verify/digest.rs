@@ -1,0 +1,74 @@
+//! Digests of whole tables, and the first row in which two databases differ.
+
+use futures_util::TryStreamExt as _;
+use tokio_postgres::Client;
+
+use super::report::Problem;
+use crate::error::Error;
+
+/// The schemas that hold state.
+const SCHEMAS: &[&str] =
+    &["base", "identity", "ledger", "receipts", "market", "metering", "splits", "payouts", "artifacts"];
+
+/// What replay does not make again, each with its reason.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    ("receipts.checkpoints", "made by time, not by commands; each is checked against the log"),
+    ("artifacts.uploads", "upkeep of an erasable store outside the database"),
+];
+
+/// Makes text forms the same on every connection.
+pub(crate) const TEXT_FORMS: &str =
+    "set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set bytea_output = 'hex'; set extra_float_digits = 1";
+
+/// The tables to compare, by qualified name, sorted.
+pub(crate) async fn tables(client: &Client) -> Result<Vec<String>, Error> {
+    let rows = client
+        .query(
+            "select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_catalog.pg_class c \
+             join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+             where c.relkind in ('r', 'p') and not c.relispartition and n.nspname = any($1) order by 1",
+            &[&SCHEMAS],
+        )
+        .await?;
+    let names: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    Ok(names?.into_iter().filter(|name: &String| !LEFT_OUT.iter().any(|(table, _)| table == name)).collect())
+}
+
+/// BLAKE3 over the table's rows as text, in byte order, and how many there are.
+pub(crate) async fn digest(client: &Client, table: &str) -> Result<(blake3::Hash, u64), Error> {
+    let mut hasher = blake3::Hasher::new();
+    let mut rows = 0;
+    // One line per row: COPY's text form escapes newlines inside values.
+    let copy = format!("copy (select t::text from {table} t order by t::text collate \"C\") to stdout");
+    let mut stream = std::pin::pin!(client.copy_out(&copy).await?);
+    while let Some(chunk) = stream.try_next().await? {
+        rows += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
+        hasher.update(&chunk);
+    }
+    Ok((hasher.finalize(), rows))
+}
+
+/// The first row (in text order) that only one of two databases holds.
+pub(crate) async fn first_difference(stored: &Client, replayed: &Client, table: &str) -> Result<Problem, Error> {
+    let select = format!("select t::text from {table} t order by t::text collate \"C\"");
+    let here: Vec<String> = texts(stored, &select).await?;
+    let there: Vec<String> = texts(replayed, &select).await?;
+    let (here_set, there_set): (std::collections::BTreeSet<_>, std::collections::BTreeSet<_>) =
+        (here.iter().collect(), there.iter().collect());
+    let only_here = here_set.difference(&there_set).next();
+    let only_there = there_set.difference(&here_set).next();
+    let shorten = |row: &&&String| row.chars().take(240).collect::<String>();
+    let message = match (only_here.as_ref().map(shorten), only_there.as_ref().map(shorten)) {
+        (Some(stored), Some(replayed)) => format!("the log gives {replayed}, the table holds {stored}"),
+        (Some(stored), None) => format!("the log gives no such row: {stored}"),
+        (None, Some(replayed)) => format!("the table lacks {replayed}"),
+        (None, None) => "a row is stored twice".to_owned(),
+    };
+    Ok(Problem { place: table.to_owned(), message })
+}
+
+async fn texts(client: &Client, select: &str) -> Result<Vec<String>, Error> {
+    let rows = client.query(select, &[]).await?;
+    let texts: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
+    Ok(texts?)
+}

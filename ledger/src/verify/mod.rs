@@ -1,0 +1,190 @@
+//! Proves that a database is what its command log says, and that the log is what its senders and the house signed.
+//!
+//! Everything is read in one REPEATABLE READ transaction, so a running server does not disturb the picture.
+
+mod books;
+pub(crate) mod digest;
+pub(crate) mod log;
+pub(crate) mod report;
+pub(crate) mod stored;
+
+use std::path::PathBuf;
+
+use proto::keys::PublicKey;
+use tokio_postgres::{Client, Config, NoTls};
+
+pub use digest::LEFT_OUT;
+pub use report::{Check, Problem, Report};
+pub use stored::Rederive;
+
+use crate::error::Error;
+use crate::{loader, replay};
+
+/// What to verify, against what.
+pub struct VerifyOptions {
+    /// The database, as a user that may read every table.
+    pub database: Config,
+    /// A database of the same server (e.g. `postgres`), as a user that may create databases: replay needs a scratch one.
+    pub admin: Config,
+    /// The receipt key as kept outside the database; `None`: the one of the genesis, which a forger could have changed.
+    pub receipt_key: Option<PublicKey>,
+    /// Where the newest checkpoints are kept outside the database.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// From signed GraphQL JSON to command bytes.
+    pub rederive: Box<Rederive>,
+    /// Commands per transaction of the replay.
+    pub batch: usize,
+}
+
+/// Runs every check. `Err` only when the checks could not be made; what they found is in the report.
+pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
+    let source = connect(&options.database).await?;
+    source.batch_execute(digest::TEXT_FORMS).await?;
+    source.batch_execute("begin transaction isolation level repeatable read read only").await?;
+    let mut report = Report::default();
+    let ledgers = source.query("select ledger_id, origin from base.ledgers order by ledger_id", &[]).await?;
+    for row in &ledgers {
+        let (id, origin): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        let ledger_id = u32::try_from(id).map_err(|_| Error::new("UB401", "there is no such ledger"))?;
+        let outside = match &options.checkpoint_dir {
+            Some(dir) => read_outside(&crate::pipeline::checkpoint_path(dir, ledger_id))?,
+            None => None,
+        };
+        log::check(&source, ledger_id, &origin, options.receipt_key, outside, &options.rederive, &mut report).await?;
+    }
+    if ledgers.is_empty() {
+        let problem = Problem { place: "base.ledgers".into(), message: "there is no ledger".into() };
+        report.add("ledgers", "at least one ledger exists", 0, Some(problem));
+        return Ok(report);
+    }
+    books::check(&source, &mut report).await?;
+    check_replay(&source, options, &mut report).await?;
+    report.left_out = LEFT_OUT.to_vec();
+    source.batch_execute("rollback").await?;
+    Ok(report)
+}
+
+/// Replays the log into a scratch database and compares every table.
+async fn check_replay(source: &Client, options: &VerifyOptions, report: &mut Report) -> Result<(), Error> {
+    let scratch = Scratch::create(&options.admin).await?;
+    let result = replay_and_compare(source, &scratch, options, report).await;
+    scratch.drop().await?;
+    result
+}
+
+async fn replay_and_compare(
+    source: &Client,
+    scratch: &Scratch,
+    options: &VerifyOptions,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let target = scratch.load().await?;
+    let rows = source.query("select ledger_id from base.ledgers order by ledger_id", &[]).await?;
+    let mut commands = 0;
+    let mut problem = None;
+    for row in &rows {
+        let id: i32 = row.try_get(0)?;
+        let ledger_id = u32::try_from(id).unwrap_or_default();
+        match replay::replay_ledger(source, &target, ledger_id, options.batch, &options.rederive).await {
+            Ok(replayed) => {
+                commands += replayed.commands;
+                problem = problem.or(replayed.problem);
+            }
+            Err(error) => {
+                problem = problem.or(Some(Problem { place: error.code.to_string(), message: error.message }));
+            }
+        }
+    }
+    let whole = problem.is_none();
+    report.add("replay.receipts", "replaying the log makes every receipt again, byte for byte", commands, problem);
+    if !whole {
+        // Tables can only be compared after the whole log; but a changed row should be named even so.
+        let _ = target.batch_execute("rollback").await;
+    }
+    target.batch_execute("set role econ_auditor").await?;
+    target.batch_execute(digest::TEXT_FORMS).await?;
+    let mut first = None;
+    let mut count = 0;
+    for table in digest::tables(source).await? {
+        let (here, rows) = digest::digest(source, &table).await?;
+        let (there, _) = digest::digest(&target, &table).await?;
+        count += rows;
+        if here != there && first.is_none() && whole {
+            first = Some(digest::first_difference(source, &target, &table).await?);
+        }
+    }
+    if !whole {
+        first = Some(Problem { place: "replay".into(), message: "not compared: the replay did not reach the end".into() });
+    }
+    report.add("replay.tables", "every row of every table is what the log gives", count, first);
+    Ok(())
+}
+
+/// A database that lives as long as one replay.
+pub struct Scratch {
+    admin: Config,
+    name: String,
+}
+
+impl Scratch {
+    /// Creates an empty database with a name of its own.
+    pub async fn create(admin: &Config) -> Result<Self, Error> {
+        let name = format!("econ_replay_{}", uuid::Uuid::now_v7().simple());
+        let client = connect(admin).await?;
+        client.batch_execute(&format!("create database {name} template template0 encoding 'UTF8'")).await.map_err(|e| {
+            if e.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
+                return Error::new("UB301", "this database user may not create the scratch database that replay needs: grant it CREATEDB");
+            }
+            e.into()
+        })?;
+        Ok(Self { admin: admin.clone(), name })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Result<Client, Error> {
+        let mut config = self.admin.clone();
+        config.dbname(&self.name);
+        connect(&config).await
+    }
+
+    /// Loads the schema and returns a connection. Only speed differs from a real one: nothing here must survive a crash.
+    pub async fn load(&self) -> Result<Client, Error> {
+        let mut client = self.connect().await?;
+        let failed = |error| Error::new("UB904", format!("the scratch database could not be loaded: {error}"));
+        let options = loader::LoadOptions::embedded().map_err(failed)?;
+        loader::load(&mut client, &options).await.map_err(failed)?;
+        // With the server's own rights: what it could not do, replay must not do.
+        client.batch_execute("set synchronous_commit = off; set role econ_api").await?;
+        Ok(client)
+    }
+
+    /// Removes it.
+    pub async fn drop(&self) -> Result<(), Error> {
+        let client = connect(&self.admin).await?;
+        client.batch_execute(&format!("drop database if exists {} with (force)", self.name)).await?;
+        Ok(())
+    }
+}
+
+async fn connect(config: &Config) -> Result<Client, Error> {
+    let (client, driver) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "a verifying connection ended");
+        }
+    });
+    Ok(client)
+}
+
+fn read_outside(path: &std::path::Path) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(note) => Ok(Some(note)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::new("UR906", format!("the checkpoint kept outside cannot be read: {}: {error}", path.display()))),
+    }
+}

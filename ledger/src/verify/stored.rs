@@ -1,0 +1,222 @@
+//! One stored command with its receipt, and what its signed bytes say. Shared by verification and replay.
+
+use std::collections::HashMap;
+
+use proto::ids::KeyId;
+use proto::keys::PublicKey;
+use proto::prost::Message as _;
+use proto::{dsse, httpsig, v1};
+use sha2::{Digest as _, Sha256};
+use tokio_postgres::{Client, Row};
+
+use crate::args;
+use crate::error::Error;
+use crate::pipeline::entry::{Entry, request_digest, us_of_time};
+
+/// Turns the signed JSON of a GraphQL request into the ledger and exact command bytes it stands for.
+pub type Rederive = dyn Fn(&[u8]) -> Result<(u32, Vec<u8>), String> + Send + Sync;
+
+/// Public keys by id, each checked against its id.
+pub(crate) type Keys = HashMap<KeyId, PublicKey>;
+
+/// A row of the command log beside its receipt.
+pub(crate) struct Stored {
+    pub(crate) seq: i64,
+    pub(crate) entry: Entry,
+    pub(crate) code: String,
+    pub(crate) subject_kind: String,
+    pub(crate) subject_id: uuid::Uuid,
+    pub(crate) facts: String,
+    pub(crate) at_us: i64,
+    pub(crate) rules_version: i32,
+    pub(crate) receipt: Option<StoredReceipt>,
+}
+
+/// The receipt as it is stored.
+pub(crate) struct StoredReceipt {
+    pub(crate) receipt_id: Vec<u8>,
+    pub(crate) subject_id: uuid::Uuid,
+    pub(crate) prev: Option<Vec<u8>>,
+    pub(crate) envelope: Vec<u8>,
+}
+
+/// Reads the log from `after` on, at most `limit` commands.
+pub(crate) async fn read(
+    client: &Client,
+    ledger_id: i32,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Stored>, tokio_postgres::Error> {
+    let rows = client
+        .query(
+            "select c.seq, c.command_id, c.actor_id, c.key_id, c.idempotency_key, c.nonce, c.kind, c.request_digest, c.body, \
+             c.signature_base, c.signature, c.content_type, c.signed_body, c.accepted_at, c.simulated, c.recorded::text, \
+             c.forced_code, c.code, c.subject_kind, c.subject_id, c.facts, c.at, c.rules_version, \
+             r.receipt_id, r.subject_id, r.prev, r.envelope \
+             from base.commands c left join receipts.receipts r on r.ledger_id = c.ledger_id and r.seq = c.seq \
+             where c.ledger_id = $1 and c.seq > $2 order by c.seq limit $3",
+            &[&ledger_id, &after, &limit],
+        )
+        .await?;
+    rows.iter().map(of_row).collect()
+}
+
+fn of_row(row: &Row) -> Result<Stored, tokio_postgres::Error> {
+    let receipt_id: Option<Vec<u8>> = row.try_get(23)?;
+    let receipt = match receipt_id {
+        Some(receipt_id) => Some(StoredReceipt {
+            receipt_id,
+            subject_id: row.try_get(24)?,
+            prev: row.try_get(25)?,
+            envelope: row.try_get(26)?,
+        }),
+        None => None,
+    };
+    Ok(Stored {
+        seq: row.try_get(0)?,
+        entry: Entry {
+            command_id: row.try_get(1)?,
+            actor_id: row.try_get(2)?,
+            key_id: row.try_get(3)?,
+            idempotency_key: row.try_get(4)?,
+            nonce: row.try_get(5)?,
+            kind: row.try_get(6)?,
+            args: String::new(),
+            request_digest: row.try_get(7)?,
+            body: row.try_get(8)?,
+            signature_base: row.try_get(9)?,
+            signature: row.try_get(10)?,
+            content_type: row.try_get(11)?,
+            signed_body: row.try_get(12)?,
+            accepted_at_us: us_of_time(row.try_get(13)?),
+            simulated: row.try_get(14)?,
+            recorded: row.try_get(15)?,
+            forced_code: row.try_get(16)?,
+        },
+        code: row.try_get(17)?,
+        subject_kind: row.try_get(18)?,
+        subject_id: row.try_get(19)?,
+        facts: row.try_get(20)?,
+        at_us: us_of_time(row.try_get(21)?),
+        rules_version: row.try_get(22)?,
+        receipt,
+    })
+}
+
+/// Every public key that was ever registered. A key whose id is not its hash is left out, and so verifies nothing.
+pub(crate) async fn read_keys(client: &Client) -> Result<Keys, tokio_postgres::Error> {
+    let rows = client.query("select key_id, public_key from identity.keys", &[]).await?;
+    let mut keys = Keys::new();
+    for row in &rows {
+        let (key_id, public): (Vec<u8>, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        if let (Ok(key_id), Ok(public)) = (KeyId::from_slice(&key_id), PublicKey::from_slice(&public))
+            && public.id() == key_id
+        {
+            keys.insert(key_id, public);
+        }
+    }
+    Ok(keys)
+}
+
+/// What the signed bytes of a command say, once they are proven: what replay feeds to `base.decide` instead of the columns.
+pub(crate) struct Signed {
+    pub(crate) idempotency_key: String,
+    pub(crate) nonce: Option<String>,
+    pub(crate) signer: PublicKey,
+}
+
+/// Checks the sender's signature and that the signed bytes name exactly this command; says what is wrong otherwise.
+pub(crate) fn check_signed(stored: &Stored, ledger_id: u32, keys: &Keys, rederive: &Rederive) -> Result<Signed, String> {
+    let entry = &stored.entry;
+    let key_id = KeyId::from_slice(&entry.key_id).map_err(|e| e.to_string())?;
+    let signer = *keys.get(&key_id).or(registered_key(entry, &key_id).as_ref()).ok_or("its key is not registered")?;
+    if entry.content_type.starts_with("application/vnd.openagents.econ.v1.ServiceCommand") {
+        return check_service(entry, ledger_id, signer);
+    }
+    httpsig::verify_stored(&entry.signature_base, &entry.signature, &signer).map_err(|e| e.to_string())?;
+    let request = httpsig::read_base(&entry.signature_base).map_err(|e| e.to_string())?;
+    let body = entry.signed_body.as_deref().unwrap_or(&entry.body);
+    request.check_body(body).map_err(|e| e.to_string())?;
+    if request.key_id != key_id {
+        return Err("its signed bytes name another key".into());
+    }
+    if request.content_type.as_deref() != Some(entry.content_type.as_str()) {
+        return Err("its signed bytes name another content type".into());
+    }
+    let target = path_of(&request.target_uri);
+    let digest: [u8; 32] = Sha256::digest(body).into();
+    if request_digest(&request.method, target, &entry.content_type, &digest).as_ref() != entry.request_digest.as_slice() {
+        return Err("its request digest is not that of its signed bytes".into());
+    }
+    match &entry.signed_body {
+        Some(json) => {
+            let (named, bytes) = rederive(json)?;
+            if named != ledger_id || bytes != entry.body {
+                return Err("the command that was executed is not the one that was signed".into());
+            }
+        }
+        None if target != format!("/v1/ledgers/{ledger_id}/commands") => {
+            return Err("its signed bytes are for another ledger".into());
+        }
+        None => {}
+    }
+    let idempotency_key = request.idempotency_key.ok_or("its signed bytes hold no idempotency key")?;
+    Ok(Signed { idempotency_key, nonce: Some(request.nonce), signer })
+}
+
+/// A refused registration names a key that no table holds; the body brings it along.
+fn registered_key(entry: &Entry, key_id: &KeyId) -> Option<PublicKey> {
+    let body = v1::CommandBody::decode(entry.body.as_slice()).ok()?;
+    let Some(v1::command_body::Kind::RegisterAgent(register)) = body.kind else { return None };
+    let public = PublicKey::from_slice(&register.key?.public_key).ok()?;
+    (public.id() == *key_id).then_some(public)
+}
+
+fn check_service(entry: &Entry, ledger_id: u32, signer: PublicKey) -> Result<Signed, String> {
+    dsse::verify_stored(&entry.signature_base, &entry.signature, &signer).map_err(|e| e.to_string())?;
+    let (payload_type, payload) = dsse::read_pae(&entry.signature_base).map_err(|e| e.to_string())?;
+    if payload_type != entry.content_type {
+        return Err("its signed bytes name another payload type".into());
+    }
+    let command = v1::ServiceCommand::decode(payload).map_err(|e| e.to_string())?;
+    let body = command.body.map(|body| body.encode_to_vec()).unwrap_or_default();
+    if command.ledger_id != ledger_id || body != entry.body || command.actor_id != entry.actor_id.as_bytes() {
+        return Err("the command that was executed is not the one that was signed".into());
+    }
+    let digest: [u8; 32] = Sha256::digest(payload).into();
+    let target = format!("/v1/ledgers/{ledger_id}/commands");
+    if request_digest("SERVICE", &target, payload_type, &digest).as_ref() != entry.request_digest.as_slice() {
+        return Err("its request digest is not that of its signed bytes".into());
+    }
+    Ok(Signed { idempotency_key: command.idempotency_key, nonce: None, signer })
+}
+
+/// The entry as it first went into `base.decide`: columns that a refusal blanked come from the signed bytes again.
+pub(crate) fn replayable(stored: &Stored, signed: &Signed) -> Result<Entry, Error> {
+    let body = v1::CommandBody::decode(stored.entry.body.as_slice())
+        .map_err(|_| Error::new("UB103", "the stored body is not a CommandBody"))?;
+    let (kind, args) = args::of_body(&body, &signed.signer)?;
+    let mut entry = stored.entry.clone();
+    entry.kind = kind.to_owned();
+    entry.args = args.to_string();
+    entry.idempotency_key = Some(signed.idempotency_key.clone());
+    entry.nonce = signed.nonce.clone();
+    Ok(entry)
+}
+
+/// Path and query of an absolute URI; the whole of it when it has none.
+fn path_of(target_uri: &str) -> &str {
+    let Some((_, rest)) = target_uri.split_once("://") else { return target_uri };
+    rest.find('/').map_or("/", |slash| &rest[slash..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_leaves_scheme_and_authority_behind() {
+        assert_eq!(path_of("http://127.0.0.1:8420/v1/x?y=1"), "/v1/x?y=1");
+        assert_eq!(path_of("http://host"), "/");
+    }
+}
