@@ -172,6 +172,7 @@ create table market.orders (
   constraint orders_offer_fk foreign key (ledger_id, offer_id) references market.offers,
   constraint orders_escrow_fk foreign key (ledger_id, escrow_account_id) references ledger.accounts,
   constraint orders_state_ck check (state in ('ordered', 'running', 'reported', 'disputed', 'accepted', 'settled', 'refunded')),
+  constraint orders_price_per_unit_ck check (price_per_unit > 0 and price_per_unit <= 9999999999999999999999999999),
   constraint orders_held_ck check (held > 0 and held <= 9999999999999999999999999999),
   constraint orders_output_hash_length_ck check (octet_length(output_hash) = 32),
   -- Conservation per order: once closed, what was held is what was paid plus what went back.
