@@ -2,14 +2,27 @@
 //! the SQL domains.
 
 pub mod args;
+pub mod artifacts;
+pub mod base;
+pub mod books;
 pub mod clock;
 pub mod cluster;
+pub mod database;
 pub mod error;
 pub mod house;
+pub mod identity;
 pub mod loader;
+pub mod market;
+pub mod metering;
+pub mod payouts;
 pub mod pipeline;
+mod reader;
+pub mod receipts;
+pub mod replay;
+pub mod splits;
 pub mod testing;
+pub mod transparency;
+pub mod verify;
 
 pub use error::Error;
-pub mod replay;
-pub mod verify;
+pub use reader::Reader;
