@@ -23,17 +23,17 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault, in the order the plan draws from.
+    /// Every fault, in the order in which a plan draws them.
     pub const ALL: [Self; 5] =
         [Self::Crash, Self::Timeout, Self::WrongOutput, Self::OverReport, Self::Vanish];
 
-    /// Its name on the command line and in summaries.
+    /// Its name in a plan, in logs and in summaries.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Crash => "crash",
             Self::Timeout => "timeout",
-            Self::WrongOutput => "wrong-output",
-            Self::OverReport => "over-report",
+            Self::WrongOutput => "wrong",
+            Self::OverReport => "over",
             Self::Vanish => "vanish",
         }
     }
@@ -45,63 +45,92 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A word that names no fault, or a share outside 0..=1,000,000.
+/// Why text is not a fault plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultError {
-    /// No such fault.
-    #[error("no fault is called {0:?}: crash, timeout, wrong-output, over-report or vanish")]
-    UnknownFault(String),
-    /// The share is more than everything.
-    #[error("the share of faulty runs is {0} ppm, at most 1000000")]
-    Share(u32),
+    /// Not `name=value` with a known name.
+    #[error("{0:?} in a fault plan: write crash=, timeout=, wrong=, over=, vanish= with a share, or seed=")]
+    Entry(String),
+    /// Not a share.
+    #[error("{0:?} is no share: write a decimal between 0 and 1 with at most six places, such as 0.03")]
+    Share(String),
+    /// Not a seed.
+    #[error("{0:?} is no seed: write a whole number below 2^64")]
+    Seed(String),
+    /// The shares together are more than everything.
+    #[error("the shares add up to more than 1")]
+    TooMuch,
 }
 
-impl FromStr for Fault {
-    type Err = FaultError;
-
-    fn from_str(name: &str) -> Result<Self, FaultError> {
-        let known = Self::ALL.into_iter().find(|fault| fault.name() == name);
-        known.ok_or_else(|| FaultError::UnknownFault(name.to_owned()))
-    }
-}
-
-/// Which runs go wrong. The default is none.
+/// Which runs go wrong. The default is none. Written `crash=0.03,timeout=0.02,wrong=0.03,over=0.03,vanish=0.02,seed=7`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultPlan {
-    share_ppm: u32,
+    /// Share of each fault, in runs per million, in the order of [`Fault::ALL`].
+    shares_ppm: [u32; 5],
     seed: u64,
-    kinds: Vec<Fault>,
 }
 
 impl FaultPlan {
-    /// A plan under which `share_ppm` runs in a million go wrong, each in one of the ways `kinds` with equal
-    /// chance; no kinds, no faults.
-    ///
-    /// # Errors
-    /// [`FaultError::Share`] above 1,000,000.
-    pub fn new(share_ppm: u32, seed: u64, kinds: &[Fault]) -> Result<Self, FaultError> {
-        if share_ppm > 1_000_000 {
-            return Err(FaultError::Share(share_ppm));
-        }
-        Ok(Self { share_ppm, seed, kinds: kinds.to_vec() })
-    }
-
     /// How the run of the job with this input hash goes wrong; None when it does not.
     pub fn pick(&self, input_hash: &[u8; 32]) -> Option<Fault> {
         let digest = blake3::Hasher::new_derive_key("openagents econ demo v1 fault")
             .update(&self.seed.to_le_bytes())
             .update(input_hash)
             .finalize();
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *digest.as_bytes();
+        let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
         // 64 bits over a million: the bias is far below one run in the life of a market.
-        let lot = u64::from_le_bytes([a, b, c, d, e, f, g, h]) % 1_000_000;
-        let way = u64::from_le_bytes([i, j, k, l, m, n, o, p]);
-        if lot >= u64::from(self.share_ppm) || self.kinds.is_empty() {
-            return None;
+        let mut lot = u64::from_le_bytes([a, b, c, d, e, f, g, h]) % 1_000_000;
+        for (fault, share_ppm) in Fault::ALL.into_iter().zip(self.shares_ppm) {
+            match lot.checked_sub(u64::from(share_ppm)) {
+                Some(rest) => lot = rest,
+                None => return Some(fault),
+            }
         }
-        let index = usize::try_from(way % self.kinds.len() as u64).ok()?;
-        self.kinds.get(index).copied()
+        None
     }
+}
+
+impl FromStr for FaultPlan {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let mut plan = Self::default();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let (name, value) = entry.split_once('=').ok_or_else(|| FaultError::Entry(entry.to_owned()))?;
+            if name == "seed" {
+                plan.seed = value.parse().map_err(|_| FaultError::Seed(value.to_owned()))?;
+                continue;
+            }
+            let fault = Fault::ALL.into_iter().position(|fault| fault.name() == name);
+            let share = fault.and_then(|fault| plan.shares_ppm.get_mut(fault));
+            *share.ok_or_else(|| FaultError::Entry(entry.to_owned()))? =
+                parse_ppm(value).ok_or_else(|| FaultError::Share(value.to_owned()))?;
+        }
+        if plan.shares_ppm.iter().sum::<u32>() > 1_000_000 {
+            return Err(FaultError::TooMuch);
+        }
+        Ok(plan)
+    }
+}
+
+impl fmt::Display for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (fault, ppm) in Fault::ALL.into_iter().zip(self.shares_ppm).filter(|(_, ppm)| *ppm > 0) {
+            write!(f, "{fault}={}.{:06},", ppm / 1_000_000, ppm % 1_000_000)?;
+        }
+        write!(f, "seed={}", self.seed)
+    }
+}
+
+/// A decimal between 0 and 1, in millionths; exact, so that the same text is the same plan everywhere.
+fn parse_ppm(text: &str) -> Option<u32> {
+    let (whole, places) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() != 1 || places.len() > 6 || !digits(whole) || !digits(places) {
+        return None;
+    }
+    let ppm = format!("{whole}{places:0<6}").parse().ok()?;
+    (ppm <= 1_000_000).then_some(ppm)
 }
 
 #[cfg(test)]
@@ -112,37 +141,51 @@ mod tests {
         *blake3::hash(&n.to_le_bytes()).as_bytes()
     }
 
+    fn plan(text: &str) -> FaultPlan {
+        text.parse().unwrap()
+    }
+
     #[test]
-    fn every_fault_reads_back_from_its_name() {
-        for fault in Fault::ALL {
-            assert_eq!(fault.to_string().parse(), Ok(fault));
+    fn a_plan_reads_back_as_it_is_written() {
+        let text = "crash=0.030000,timeout=0.020000,wrong=0.000001,seed=7";
+        assert_eq!(plan(text).to_string(), text);
+        assert_eq!(plan("crash=0.03, timeout=0.02,wrong=0.000001,seed=7"), plan(text));
+        assert_eq!(plan("vanish=1").to_string(), "vanish=1.000000,seed=0");
+        assert_eq!(plan(""), FaultPlan::default());
+    }
+
+    #[test]
+    fn a_plan_that_means_nothing_is_refused() {
+        let check = |text: &str, expected: FaultError| assert_eq!(text.parse::<FaultPlan>(), Err(expected));
+        check("explode=0.1", FaultError::Entry("explode=0.1".to_owned()));
+        check("crash", FaultError::Entry("crash".to_owned()));
+        for share in ["", "1.1", "-0.1", "NaN", "1e-1", "0.0000001", "2", "10", "0.+1", ".5"] {
+            check(&format!("crash={share}"), FaultError::Share(share.to_owned()));
         }
-        let unknown = "explode".parse::<Fault>().unwrap_err();
-        assert!(unknown.to_string().contains("crash, timeout"));
+        check("seed=-1", FaultError::Seed("-1".to_owned()));
+        check("crash=0.6,over=0.5", FaultError::TooMuch);
     }
 
     #[test]
     fn the_default_plan_has_no_faults_and_a_full_one_nothing_else() {
-        let all = FaultPlan::new(1_000_000, 1, &Fault::ALL).unwrap();
         for n in 0..100 {
             assert_eq!(FaultPlan::default().pick(&hash(n)), None);
-            assert!(all.pick(&hash(n)).is_some());
-            assert_eq!(FaultPlan::new(1_000_000, 1, &[]).unwrap().pick(&hash(n)), None);
+            assert_eq!(plan("over=1").pick(&hash(n)), Some(Fault::OverReport));
+            assert_eq!(plan("over=0,seed=9").pick(&hash(n)), None);
         }
-        assert_eq!(FaultPlan::new(1_000_001, 1, &[]), Err(FaultError::Share(1_000_001)));
     }
 
     #[test]
-    fn a_plan_keeps_its_share_uses_every_kind_and_repeats_itself() {
-        let plan = FaultPlan::new(100_000, 42, &Fault::ALL).unwrap();
-        let picks: Vec<_> = (0..10_000).map(|n| plan.pick(&hash(n))).collect();
-        assert_eq!(picks, (0..10_000).map(|n| plan.clone().pick(&hash(n))).collect::<Vec<_>>());
+    fn a_plan_keeps_its_shares_and_repeats_itself() {
+        let text = "crash=0.02,timeout=0.02,wrong=0.02,over=0.02,vanish=0.02,seed=42";
+        let picks = |text: &str| (0..10_000).map(|n| plan(text).pick(&hash(n))).collect::<Vec<_>>();
+        let first = picks(text);
+        assert_eq!(first, picks(text));
         for fault in Fault::ALL {
-            let count = picks.iter().filter(|p| **p == Some(fault)).count();
+            let count = first.iter().filter(|pick| **pick == Some(fault)).count();
             // 200 expected; six standard deviations are 84.
             assert!((116..=284).contains(&count), "{fault}: {count}");
         }
-        let other = FaultPlan::new(100_000, 43, &Fault::ALL).unwrap();
-        assert_ne!(picks, (0..10_000).map(|n| other.pick(&hash(n))).collect::<Vec<_>>());
+        assert_ne!(first, picks(&text.replace("42", "43")));
     }
 }

@@ -7,8 +7,11 @@
 //!
 //! What this crate never contains: a Postgres driver. An agent knows the house only by its public API.
 
+pub mod agent;
+pub mod client;
 pub mod executor;
 pub mod fault;
+pub mod files;
 pub mod freivalds;
 pub mod job;
 pub mod metering;

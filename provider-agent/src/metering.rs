@@ -71,6 +71,17 @@ impl Chain {
         Self { attempt, since: start, next_seq: 0, last_hash: [0; 32], rows: Vec::new() }
     }
 
+    /// Goes on with the chain of an earlier life of this process, after its row `next_seq - 1`, whose hash is
+    /// `last_hash`.
+    pub const fn resume(attempt: Attempt, start: Moment, next_seq: u32, last_hash: [u8; 32]) -> Self {
+        Self { attempt, since: start, next_seq, last_hash, rows: Vec::new() }
+    }
+
+    /// The number of the next row and the hash of the last: what [`Chain::resume`] needs.
+    pub const fn position(&self) -> (u32, [u8; 32]) {
+        (self.next_seq, self.last_hash)
+    }
+
     /// Adds a row: the counters `usage` as they stood at `now`, and on the last row the hash of the output.
     pub fn add(&mut self, usage: &Progress, now: Moment, output_hash: Option<[u8; 32]>) {
         let row = MeteringRow {

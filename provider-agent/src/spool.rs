@@ -17,9 +17,13 @@
 //! kernel when its process dies.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::files::{
+    FileError, create_private_directory, failed, remove_if_there, sync_directory, try_lock, write_synced,
+};
 
 /// First eight bytes of every item file.
 const MAGIC: [u8; 8] = *b"ECSPOOL1";
@@ -59,15 +63,8 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The file system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Another process has the spool open.
     #[error("the spool {} is in use by another process; one agent has one spool", path.display())]
     InUse {
@@ -85,6 +82,9 @@ pub enum SpoolError {
         /// Bytes waiting.
         bytes: u64,
     },
+    /// The work on the spool was cut short (a panic, or the process is ending).
+    #[error("the work on the spool was interrupted: {0}")]
+    Interrupted(String),
     /// Part of the item is too long for the file format, whose lengths are 32 bits.
     #[error("the item's {part} is longer than 4 GiB")]
     TooLong {
@@ -111,11 +111,13 @@ impl Spool {
     /// Opens the spool in `directory`, which is created when missing, and takes stock of what waits there.
     ///
     /// # Errors
-    /// [`SpoolError::InUse`] when another process has it open, [`SpoolError::Io`].
+    /// [`SpoolError::InUse`] when another process has it open, [`SpoolError::File`].
     pub fn open(directory: impl Into<PathBuf>, limits: Limits) -> Result<Self, SpoolError> {
         let directory = directory.into();
         create_private_directory(&directory)?;
-        let lock = lock(&directory)?;
+        let Some(lock) = try_lock(&directory.join("lock"))? else {
+            return Err(SpoolError::InUse { path: directory });
+        };
         let mut spool = Self {
             directory,
             limits,
@@ -132,7 +134,7 @@ impl Spool {
     /// Adds `item` at the end and returns its number, once it is on stable storage.
     ///
     /// # Errors
-    /// [`SpoolError::Full`] (nothing was written), [`SpoolError::TooLong`], [`SpoolError::Io`] (the item may
+    /// [`SpoolError::Full`] (nothing was written), [`SpoolError::TooLong`], [`SpoolError::File`] (the item may
     /// or may not be there after a restart; sending it twice is harmless).
     pub fn append(&mut self, item: &Item) -> Result<u64, SpoolError> {
         let encoded = encode(item)?;
@@ -143,10 +145,10 @@ impl Spool {
         let seq = self.next_seq;
         let path = self.path_of(seq);
         let temporary = path.with_extension(TEMPORARY_EXTENSION);
-        if let Err(error) = write_durably(&temporary, &encoded) {
+        if let Err(error) = write_synced(&temporary, &encoded) {
             // The half-written file would only be set aside later; a failure here changes nothing.
             let _ = fs::remove_file(&temporary);
-            return Err(error);
+            return Err(error.into());
         }
         fs::rename(&temporary, &path).map_err(failed("rename to", &path))?;
         // From here on the file is there, whether or not the next step fails: its number is spent.
@@ -162,7 +164,7 @@ impl Spool {
     /// Items that turn out damaged are set aside on the way, with a warning.
     ///
     /// # Errors
-    /// [`SpoolError::Io`].
+    /// [`SpoolError::File`].
     pub fn oldest(&mut self) -> Result<Option<(u64, Item)>, SpoolError> {
         self.oldest_after(0)
     }
@@ -170,7 +172,7 @@ impl Spool {
     /// The oldest waiting item with a number above `seq`: for a sender that has several requests on the way.
     ///
     /// # Errors
-    /// [`SpoolError::Io`].
+    /// [`SpoolError::File`].
     pub fn oldest_after(&mut self, seq: u64) -> Result<Option<(u64, Item)>, SpoolError> {
         while let Some((&seq, _)) = self.waiting.range(seq.saturating_add(1)..).next() {
             let path = self.path_of(seq);
@@ -186,7 +188,7 @@ impl Spool {
                     tracing::warn!(path = %path.display(), "a spooled item was removed by somebody else");
                     self.forget(seq);
                 }
-                Err(e) => return Err(failed("read", &path)(e)),
+                Err(e) => return Err(failed("read", &path)(e).into()),
             }
         }
         Ok(None)
@@ -195,19 +197,14 @@ impl Spool {
     /// Removes the item `seq`: the API has answered for it. Removing what is not there does nothing.
     ///
     /// # Errors
-    /// [`SpoolError::Io`]; the item then stays and will be sent again.
+    /// [`SpoolError::File`]; the item then stays and will be sent again.
     pub fn ack(&mut self, seq: u64) -> Result<(), SpoolError> {
         if !self.waiting.contains_key(&seq) {
             return Ok(());
         }
-        let path = self.path_of(seq);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &path)(e)),
-            _ => {
-                self.forget(seq);
-                Ok(())
-            }
-        }
+        remove_if_there(&self.path_of(seq))?;
+        self.forget(seq);
+        Ok(())
     }
 
     /// Waiting items.
@@ -327,49 +324,6 @@ fn decode(bytes: &[u8]) -> Result<Item, &'static str> {
     }
     let text = |bytes| String::from_utf8(bytes).map_err(|_| "its kind or key is not text");
     Ok(Item { kind: text(kind)?, idempotency_key: text(key)?, body })
-}
-
-fn lock(directory: &Path) -> Result<File, SpoolError> {
-    let path = directory.join("lock");
-    let file = private_file(&path, false).map_err(failed("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse { path: directory.to_owned() }),
-        Err(TryLockError::Error(e)) => Err(failed("lock", &path)(e)),
-    }
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), SpoolError> {
-    let mut file = private_file(path, true).map_err(failed("create", path))?;
-    file.write_all(bytes).map_err(failed("write", path))?;
-    file.sync_all().map_err(failed("fsync", path))
-}
-
-/// Opens for writing, readable by the owner only: bodies are nobody else's business.
-fn private_file(path: &Path, truncate: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(truncate);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn create_private_directory(path: &Path) -> Result<(), SpoolError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(failed("create", path))
-}
-
-/// Makes renames and creations in `path` durable.
-fn sync_directory(path: &Path) -> Result<(), SpoolError> {
-    File::open(path).and_then(|d| d.sync_all()).map_err(failed("fsync", path))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
-    let path = path.to_owned();
-    move |source| SpoolError::Io { action, path, source }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ pub use cpu::CpuExecutor;
 use crate::job::{JobError, JobSpec};
 
 /// Cumulative counters of one execution: they only grow, so a lost report heals with the next one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
     /// Whole work units finished; at the end exactly [`JobSpec::work_units`].
     pub work_units_done: u64,
@@ -26,6 +26,22 @@ pub struct Progress {
     pub bytes_out: u64,
     /// Most device memory held at once, in bytes; 0 on a CPU.
     pub peak_vram_bytes: u64,
+}
+
+impl Progress {
+    /// These counters, counted on from those of an earlier life of the same attempt. Time and operands were
+    /// spent twice and add up; the work and the output are the same ones and do not.
+    #[must_use]
+    pub fn counted_on_from(&self, earlier: &Self) -> Self {
+        Self {
+            work_units_done: self.work_units_done.max(earlier.work_units_done),
+            kernel_ns: self.kernel_ns.saturating_add(earlier.kernel_ns),
+            wall_ns: self.wall_ns.saturating_add(earlier.wall_ns),
+            bytes_in: self.bytes_in.saturating_add(earlier.bytes_in),
+            bytes_out: self.bytes_out.max(earlier.bytes_out),
+            peak_vram_bytes: self.peak_vram_bytes.max(earlier.peak_vram_bytes),
+        }
+    }
 }
 
 /// A finished execution.
@@ -51,6 +67,9 @@ pub enum ExecError {
         /// Whole work units finished by then.
         work_units_done: u64,
     },
+    /// This executor does not run such jobs.
+    #[error("this executor does not run such a job: {0}")]
+    Unsupported(&'static str),
     /// The device or its runtime failed.
     #[error("the device failed: {0}")]
     Device(String),
@@ -64,7 +83,7 @@ pub type OnProgress<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
 /// What an executor runs on, as it goes into a capability ad and a metering row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// `cpu` or `cuda`.
+    /// `cpu`, `cuda` or `zero`.
     pub kind: &'static str,
     /// The device's own name.
     pub name: String,
@@ -78,6 +97,8 @@ pub struct Device {
 pub enum Executor {
     /// Portable, exact, on the host's cores.
     Cpu(CpuExecutor),
+    /// Runs the 1×1×1 job and refuses every other: for measuring everything around the work.
+    Zero(CpuExecutor),
 }
 
 impl Executor {
@@ -87,10 +108,14 @@ impl Executor {
     /// counters.
     ///
     /// # Errors
-    /// [`ExecError::Stopped`] when `progress` said so, [`ExecError::Device`] when the device failed.
+    /// [`ExecError::Stopped`] when `progress` said so, [`ExecError::Unsupported`], [`ExecError::Device`] when the device failed.
     pub fn execute(&self, spec: &JobSpec, progress: &mut OnProgress<'_>) -> Result<Output, ExecError> {
         match self {
             Self::Cpu(cpu) => cpu.execute(spec, progress),
+            Self::Zero(_) if spec.multiply_adds() != 1 => {
+                Err(ExecError::Unsupported("the zero-work executor runs nothing but 1×1×1"))
+            }
+            Self::Zero(cpu) => cpu.execute(spec, progress),
         }
     }
 
@@ -98,6 +123,7 @@ impl Executor {
     pub fn device(&self) -> Device {
         match self {
             Self::Cpu(cpu) => cpu.device(),
+            Self::Zero(_) => Device { kind: "zero", name: "zero-work".to_owned(), count: 1 },
         }
     }
 }
