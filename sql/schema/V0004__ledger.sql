@@ -98,7 +98,7 @@ comment on column ledger.transfers.amount is 'Minor units. Plain: moved. Pending
 comment on column ledger.transfers.timeout_at is 'Pending only: from this ledger time on the hold is free; NULL: never.';
 comment on column ledger.transfers.journal_id is 'The business event this transfer belongs to.';
 comment on column ledger.transfers.seq is 'The command that posted it; item is the order within it, from 1.';
-create index transfers_seq_ix on ledger.transfers (ledger_id, seq);
+create index transfers_seq_ix on ledger.transfers (ledger_id, seq, item);
 -- By seq, not by id: ids are chosen by clients within a day of ledger time, seq is commit order, and a statement pages in it.
 create index transfers_debit_ix on ledger.transfers (ledger_id, debit_account_id, seq);
 create index transfers_credit_ix on ledger.transfers (ledger_id, credit_account_id, seq);
@@ -116,6 +116,7 @@ create table ledger.holds (
   ended_by uuid,
   constraint holds_pk primary key (ledger_id, transfer_id),
   constraint holds_transfer_fk foreign key (ledger_id, transfer_id) references ledger.transfers,
+  constraint holds_amount_ck check (amount > 0 and amount <= 9999999999999999999999999999),
   constraint holds_state_ck check (state in ('pending', 'posted', 'voided', 'expired')),
   constraint holds_ended_ck check ((state = 'pending') = (ended_by is null))
 );

@@ -11,7 +11,9 @@
 --   o_*  transfers to be written, in order; o_pending and o_posted are what each adds to the balances on both its sides
 create or replace function ledger.post_transfers(p_ctx base.command_context, p_journal_id uuid, p_items ledger.transfer_input[])
 returns text[]
-language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
+-- Generic plans: with an array's true length before it the planner would plan anew at every call, which costs more than
+-- running these lookups by key.
+language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
   v_n constant integer := coalesce(cardinality(p_items), 0);
   -- Up to here array_position finds a slot sooner than a join; beyond, post_transfers_slots finds all of them at once.
@@ -199,7 +201,7 @@ begin
           v_pending := v_amount;
           v_posted := 0;
           -- Out of range is judged below; the addition itself must not overflow before that.
-          v_timeout_at := p_ctx.at + nullif(least(v_item.timeout_ms, 315360000000000), 0) * interval '1 millisecond';
+          v_timeout_at := p_ctx.at + nullif(least(coalesce(v_item.timeout_ms, 0), 315360000000000), 0) * interval '1 millisecond';
           v_any_pending := true;
         else
           v_pending := 0;
@@ -329,11 +331,13 @@ begin
   insert into ledger.transfers (ledger_id, transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
     timeout_at, journal_id, reason, seq, item, at)
   select p_ctx.ledger_id, o.transfer_id, o.kind, a_id[o.debit], a_id[o.credit], a_asset[o.debit], o.amount, o.pending_id,
-         o.timeout_at, o.journal_id, o.reason, p_ctx.seq, o.n + b.items, p_ctx.at
+         o.timeout_at, o.journal_id, o.reason, p_ctx.seq,
+         -- One command may post more than once; its items are numbered through. LIMIT keeps this an index lookup whatever the
+         -- planner believes about how many transfers a command has.
+         o.n + coalesce((select t.item from ledger.transfers t where t.ledger_id = p_ctx.ledger_id and t.seq = p_ctx.seq
+                          order by t.ledger_id desc, t.seq desc, t.item desc limit 1), 0), p_ctx.at
     from unnest(o_id, o_kind, o_debit, o_credit, o_amount, o_pending_id, o_timeout_at, o_journal, o_reason) with ordinality
-           as o (transfer_id, kind, debit, credit, amount, pending_id, timeout_at, journal_id, reason, n),
-         -- One command may post more than once; its items are numbered through.
-         (select coalesce(max(t.item), 0) as items from ledger.transfers t where t.ledger_id = p_ctx.ledger_id and t.seq = p_ctx.seq) as b
+           as o (transfer_id, kind, debit, credit, amount, pending_id, timeout_at, journal_id, reason, n)
    where o.n <= v_out;
   if v_any_pending then
     insert into ledger.holds (ledger_id, transfer_id, debit_account_id, credit_account_id, amount, timeout_at)
