@@ -169,7 +169,9 @@ impl Cluster {
         let not_running = || ClusterError::NotRunning(data_dir.to_path_buf());
         let layout = Layout::of(&data_dir.canonicalize().map_err(|_| not_running())?);
         let file = PidFile::read(&layout).filter(|file| is_alive(file.pid)).ok_or_else(not_running)?;
-        let options = ClusterOptions { data_dir: layout.data_dir.clone(), ..ClusterOptions::new("") };
+        // The programs that it runs with; else whatever is on this machine. Attaching never fetches anything.
+        let pg_bin = postmaster::running_bin_dir(&layout).or(ClusterOptions::new("").pg_bin);
+        let options = ClusterOptions { pg_bin, fetch: false, ..ClusterOptions::new(&layout.data_dir) };
         let (user, bin) = {
             let (layout, options) = (layout.clone(), options.clone());
             tokio::task::spawn_blocking(move || find_binaries(&layout, &options)).await??

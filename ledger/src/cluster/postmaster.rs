@@ -109,6 +109,13 @@ pub(crate) fn disarm_recycled_pid(layout: &Layout, file: &PidFile) -> Result<(),
         .map_err(ClusterError::io("cannot write", &path))
 }
 
+/// The folder of the programs that a postmaster was started with: `postmaster.opts` holds its command line, arguments quoted.
+pub(crate) fn running_bin_dir(layout: &Layout) -> Option<PathBuf> {
+    let text = fs::read_to_string(layout.pg.join("postmaster.opts")).ok()?;
+    let (program, _) = text.split_once(" \"")?;
+    Path::new(program).parent().filter(|dir| dir.is_absolute()).map(Path::to_path_buf)
+}
+
 /// Every setting that this house decides, as `name=value`; later ones win.
 pub(crate) fn settings(options: &ClusterOptions, socket_dir: &Path) -> Vec<(String, String)> {
     let on_if_durable = if options.durable { "on" } else { "off" };

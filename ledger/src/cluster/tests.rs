@@ -155,7 +155,7 @@ async fn the_orphan_of_a_killed_econ_is_adopted_without_its_sessions() {
     let cluster = Cluster::start(scratch.options()).await.unwrap();
     let (pid, left_over) = (cluster.pid(), connect(&cluster).await);
     let attached = Cluster::attach(&scratch.dir).await.unwrap();
-    assert_eq!(attached.pid(), pid);
+    assert_eq!((attached.pid(), attached.bin_dir()), (pid, cluster.bin_dir()));
     let person = connect(&attached).await;
     cluster.abandon();
 
