@@ -272,12 +272,19 @@ impl Watchdog {
         use std::os::unix::process::CommandExt;
         const SCRIPT: &str = r#"
 read -r _
+# An initdb under way is let finish: with its folder gone it would leave its shared memory behind.
+if [ -e "$1/pg.new" ]; then sleep 2; fi
 for pid in $(head -n 1 "$1/pg/postmaster.pid" 2>/dev/null); do
   kill -QUIT "$pid" 2>/dev/null
   n=0
   while [ -e "$1/pg/postmaster.pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.05; done
 done
-rm -rf -- "$1"
+# Whatever still runs may write what was just removed.
+n=0
+until rm -rf -- "$1" 2>/dev/null && sleep 0.05 && [ ! -e "$1" ]; do
+  n=$((n + 1))
+  [ $n -lt 100 ] || exit 1
+done
 "#;
         let child = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "econ-test-watchdog"])
