@@ -19,7 +19,7 @@ begin
   if v_refusal.code is not null then
     return v_refusal;
   end if;
-  v_wallet := ledger.find_account(p_ctx.ledger_id, v_rfq.asset_id, 'wallet', v_rfq.buyer_id, null);
+  v_wallet := ledger.account_id(p_ctx.ledger_id, v_rfq.asset_id, 'wallet', v_rfq.buyer_id, null);
   v_order := market.accept_offer_order(p_ctx, v_offer, v_rfq);
   v_rfq_state := base.move(p_ctx, 'rfq', v_rfq.rfq_id, v_rfq.state, 'accept_offer');
   v_offer_state := base.move(p_ctx, 'offer', v_offer.offer_id, v_offer.state, 'accept_offer');
@@ -82,7 +82,7 @@ begin
     return base.refusal('UM701', 'rfq', p_rfq.rfq_id, format('budget exceeded: the offer costs %s, the spend cap is %s', p_offer.price, v_cap));
   end if;
   v_spendable := ledger.spendable(p_ctx.ledger_id,
-    ledger.find_account(p_ctx.ledger_id, p_rfq.asset_id, 'wallet', p_rfq.buyer_id, null), p_ctx.at);
+    ledger.account_id(p_ctx.ledger_id, p_rfq.asset_id, 'wallet', p_rfq.buyer_id, null), p_ctx.at);
   if coalesce(v_spendable, 0) < p_offer.price then
     return base.refusal('UM702', 'rfq', p_rfq.rfq_id, format('insufficient funds: the offer costs %s, the wallet can spend %s',
       p_offer.price, coalesce(v_spendable, 0)));

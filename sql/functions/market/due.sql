@@ -1,8 +1,9 @@
 -- What timers, verifier and settler should act on. Each branch reads a partial index that holds only what still waits, so
--- asking costs little however long the history is. Reading it changes nothing; the command judges again.
+-- asking costs little however long the history is. Reading it changes nothing; the command judges again. Index scans only,
+-- for the reason that market.route gives.
 create or replace function market.due(p_ledger_id integer, p_at timestamptz, p_limit integer)
 returns table (action text, subject_id uuid)
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_bitmapscan = off set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_grace interval;

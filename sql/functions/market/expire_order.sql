@@ -19,7 +19,7 @@ begin
   end if;
   select v_order.ticket_expires_at + market.ms(s.ticket_grace_ms) into strict v_due from market.settings s where s.ledger_id = p_ctx.ledger_id;
   if v_order.state in ('ordered', 'running') and p_ctx.at <= v_due then
-    return base.refusal('UM605', 'order', v_id, format('the order may run until %s', base.us(v_due)));
+    return base.refusal('UM605', 'order', v_id, format('the order may run until %s', market.utc(v_due)));
   end if;
   -- A provider that metered was at work and too slow; one that never did has vanished.
   v_metered := exists (select from metering.attempts a join metering.rows r on r.ledger_id = a.ledger_id and r.attempt_id = a.attempt_id

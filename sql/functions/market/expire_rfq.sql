@@ -16,7 +16,7 @@ begin
     return row('ok', 'rfq', v_id, jsonb_build_object('rfq_id', v_id, 'state', v_rfq.state, 'exists', true), null)::base.outcome;
   end if;
   if v_rfq.state = 'open' and p_ctx.at < v_rfq.expires_at then
-    return base.refusal('UM605', 'rfq', v_id, format('the RFQ is open until %s', base.us(v_rfq.expires_at)));
+    return base.refusal('UM605', 'rfq', v_id, format('the RFQ is open until %s', market.utc(v_rfq.expires_at)));
   end if;
   return market.close_rfq(p_ctx, v_rfq, 'expire_rfq');
 end $$;

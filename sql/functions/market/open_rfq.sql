@@ -52,8 +52,9 @@ comment on function market.open_rfq(base.command_context, jsonb) is
   'Handler of kind open_rfq. Refuses UM101 malformed, UB105 id out of window, UM405 creator or referrer not registered, UM406 unknown asset, UM501 same id with other content. facts.invited lists the invited providers, best first; it may be empty.';
 
 create or replace function market.open_rfq_fault(p_args jsonb) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
-  select case
+language plpgsql immutable parallel safe as $$
+begin
+  return case
     when market.arg_uuid(p_args, 'rfq_id') is null then 'rfq_id must be a UUIDv7'
     when coalesce(p_args ->> 'work_class' !~ '^[a-z0-9][a-z0-9.-]{0,63}$', true) then 'work_class must be 1 to 64 of a-z, 0-9, . and -'
     when market.arg_given(p_args, 'region') and p_args ->> 'region' !~ '^[a-z0-9-]{1,32}$' then 'region must be empty or 1 to 32 of a-z, 0-9 and -'
@@ -67,8 +68,8 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
     when market.arg_given(p_args, 'referrer_id') and market.arg_uuid(p_args, 'referrer_id') is null then 'referrer_id must be empty or an agent id'
     when market.arg_given(p_args, 'max_providers') and coalesce(market.arg_int(p_args, 'max_providers') not between 0 and 1000, true)
       then 'max_providers must be 0 (the market''s default) to 1000'
-  end
-$$;
+  end;
+end $$;
 comment on function market.open_rfq_fault(jsonb) is 'What is wrong with the arguments, for a person; NULL: nothing.';
 
 create or replace function market.open_rfq_refusal(p_ctx base.command_context, p_rfq market.rfqs) returns base.outcome

@@ -1,6 +1,6 @@
 -- The answer to a step that this very order has already taken with the same content.
 create or replace function market.order_again(p_order market.orders) returns base.outcome
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
   select row('ok', 'order', p_order.order_id, jsonb_build_object('order_id', p_order.order_id, 'state', p_order.state,
     'cause', p_order.cause, 'exists', true), null)::base.outcome
 $$;

@@ -42,8 +42,9 @@ comment on function market.publish_capability(base.command_context, jsonb) is
   'Handler of kind publish_capability. Refuses UM101 a field is missing or out of bounds, UM406 unknown asset.';
 
 create or replace function market.publish_capability_fault(p_ad jsonb, p_owner uuid) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
-  select case
+language plpgsql immutable parallel safe as $$
+begin
+  return case
     when jsonb_typeof(p_ad) is distinct from 'object' then 'ad is missing'
     when coalesce(p_ad ->> 'work_class' !~ '^[a-z0-9][a-z0-9.-]{0,63}$', true) then 'work_class must be 1 to 64 of a-z, 0-9, . and -'
     when coalesce(p_ad ->> 'region' !~ '^[a-z0-9-]{1,32}$', true) then 'region must be 1 to 32 of a-z, 0-9 and -'
@@ -56,6 +57,6 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
     when jsonb_typeof(p_ad -> 'active') is distinct from 'boolean' then 'active must be true or false'
     when market.arg_given(p_ad, 'beneficial_owner_id') and market.arg_uuid(p_ad, 'beneficial_owner_id') is distinct from p_owner
       then 'beneficial_owner_id must be empty or the owner that this agent was registered with'
-  end
-$$;
+  end;
+end $$;
 comment on function market.publish_capability_fault(jsonb, uuid) is 'What is wrong with an ad, for a person; NULL: nothing.';

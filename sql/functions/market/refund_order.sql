@@ -10,7 +10,7 @@ begin
     return market.order_state_refusal(p_order, p_event);
   end if;
   perform market.post(p_ctx, v_journal, array[market.plain_item(p_ctx, 1, p_order.escrow_account_id,
-    ledger.find_account(p_ctx.ledger_id, p_order.asset_id, 'wallet', p_order.buyer_id, null), p_order.asset_id, p_order.held, 'refund')]);
+    ledger.account_id(p_ctx.ledger_id, p_order.asset_id, 'wallet', p_order.buyer_id, null), p_order.asset_id, p_order.held, 'refund')]);
   update market.orders o
      set state = v_state, cause = p_cause, paid = 0, refunded = o.held, closed_at = p_ctx.at, closed_seq = p_ctx.seq,
          judged_at = case when p_event = 'judge_invalid' then p_ctx.at else o.judged_at end

@@ -20,7 +20,7 @@ begin
   if not found then
     return base.refusal('UM403', 'agent', p_ctx.actor_id, format('there is no order %s', v_id));
   elsif v_order.state = 'reported' and p_ctx.at <= v_order.judge_by then
-    return base.refusal('UM605', 'order', v_id, format('the buyer may judge until %s', base.us(v_order.judge_by)));
+    return base.refusal('UM605', 'order', v_id, format('the buyer may judge until %s', market.utc(v_order.judge_by)));
   elsif not v_valid then
     return market.refund_order(p_ctx, v_order, 'judge_invalid', v_finding);
   end if;

@@ -1,9 +1,11 @@
 -- Whom to ask about an RFQ. Deterministic: the cheapest first, then the least loaded, then a hash of (RFQ, provider) that
 -- spreads ties evenly. Every beneficial owner is asked once before any is asked twice.
+-- Index scans only: orders leave the live index all the time, and only a plain index scan marks their dead entries, so
+-- that the next one skips them. A bitmap scan would visit every order since the last vacuum.
 create or replace function market.route(p_ledger_id integer, p_rfq_id uuid, p_buyer_id uuid, p_work_class text, p_region text,
   p_asset_id integer, p_work_units bigint, p_max_price numeric, p_limit integer)
 returns table (provider_id uuid, rank smallint)
-language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set enable_bitmapscan = off set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
   return query

@@ -8,9 +8,10 @@ declare
   v_refusal base.outcome;
   v_run jsonb;
   v_tally metering.tally;
-  v_orders uuid[] := '{}';
-  v_order uuid;
-  v_attempts jsonb := '[]';
+  v_attempt metering.attempts;
+  v_order_id uuid;
+  v_one boolean := true;
+  v_attempts jsonb := '{}';
 begin
   v_refusal := metering.record_metering_refusal(p_ctx, v_runs);
   if v_refusal.code is not null then
@@ -19,26 +20,21 @@ begin
   v_tally := row(0, 0, 0, 0, 0, 0, 0);
   for v_run in select r.value from jsonb_array_elements(v_runs) with ordinality as r (value, n) order by r.n loop
     v_tally := metering.record_run(p_ctx, v_run, v_tally);
+    select * into strict v_attempt from metering.attempts a
+     where a.ledger_id = p_ctx.ledger_id and a.attempt_id = market.arg_uuid(v_run, 'attempt_id');
+    v_one := v_one and v_attempt.order_id = coalesce(v_order_id, v_attempt.order_id);
+    v_order_id := v_attempt.order_id;
+    v_attempts := v_attempts || jsonb_build_object(v_attempt.attempt_id::text, jsonb_build_object('order_id', v_order_id, 'work_units',
+      (select r.work_units::text from metering.rows r where r.ledger_id = p_ctx.ledger_id and r.attempt_id = v_attempt.attempt_id
+        order by r.row_seq desc limit 1)));
   end loop;
-  for v_run, v_order in
-    select jsonb_build_object('attempt_id', a.attempt_id, 'order_id', a.order_id, 'work_units', (
-             select max(r.work_units)::text from metering.rows r where r.ledger_id = a.ledger_id and r.attempt_id = a.attempt_id)), a.order_id
-      from metering.attempts a
-     where a.ledger_id = p_ctx.ledger_id
-       and a.attempt_id in (select market.arg_uuid(r, 'attempt_id') from jsonb_array_elements(v_runs) r)
-     order by a.attempt_id
-  loop
-    v_attempts := v_attempts || v_run;
-    v_orders := v_orders || v_order;
-  end loop;
-  return row('ok', case when cardinality(v_orders) = 1 then 'order' else 'agent' end,
-    case when cardinality(v_orders) = 1 then v_orders[1] else p_ctx.actor_id end,
+  return row('ok', case when v_one then 'order' else 'agent' end, case when v_one then v_order_id else p_ctx.actor_id end,
     jsonb_build_object('accepted', v_tally.accepted, 'duplicate', v_tally.duplicate, 'quarantined', jsonb_build_object(
       'other_content', v_tally.other_content, 'broken_chain', v_tally.broken_chain, 'counter_fell', v_tally.counter_fell,
       'over_limit', v_tally.over_limit, 'after_cutoff', v_tally.after_cutoff), 'attempts', v_attempts), null)::base.outcome;
 end $$;
 comment on function metering.record_metering(base.command_context, jsonb) is
-  'Handler of kind record_metering. facts count rows accepted, duplicate, and quarantined by reason. Refuses UE101 malformed, UE102 a row names another ticket, attempt or order of rows, UE103 the head is not the last row''s, UE201 bad head signature, UE301 another provider''s attempt, UE401 unknown attempt, UE701 more than 100 runs or 1,000 rows.';
+  'Handler of kind record_metering. facts count rows accepted, duplicate, and quarantined by reason, and name each attempt''s order and newest work units. Refuses UE101 malformed, UE102 a row names another ticket, attempt or order of rows, UE103 the head is not the last row''s, UE201 bad head signature, UE301 another provider''s attempt, UE401 unknown attempt, UE701 more than 100 runs or 1,000 rows.';
 
 create or replace function metering.record_metering_refusal(p_ctx base.command_context, p_runs jsonb) returns base.outcome
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$

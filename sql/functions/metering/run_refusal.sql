@@ -3,7 +3,6 @@ create or replace function metering.run_refusal(p_ctx base.command_context, p_ru
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_row jsonb;
-  v_name text;
   v_last bigint := -1;
 begin
   if market.arg_uuid(p_run, 'run_ticket_id') is distinct from p_attempt.run_ticket_id then
@@ -25,12 +24,14 @@ begin
       return base.refusal('UE101', 'order', p_attempt.order_id, 'payload of a row must be 1 to 4096 bytes');
     elsif coalesce(market.arg_int(v_row, 'attestation_level') not between 0 and 3, true) then
       return base.refusal('UE101', 'order', p_attempt.order_id, 'attestation_level must be 0 to 3');
+    -- A NULL among them makes the sum NULL.
+    elsif coalesce(0 > least(market.arg_int(v_row, 'kernel_ns'), market.arg_int(v_row, 'wall_ns'), market.arg_int(v_row, 'bytes_in'),
+        market.arg_int(v_row, 'bytes_out'), market.arg_int(v_row, 'peak_vram_bytes'), market.arg_int(v_row, 'energy_mj'),
+        market.arg_int(v_row, 'work_units')) or market.arg_int(v_row, 'kernel_ns') + market.arg_int(v_row, 'wall_ns')
+        + market.arg_int(v_row, 'bytes_in') + market.arg_int(v_row, 'bytes_out') + market.arg_int(v_row, 'peak_vram_bytes')
+        + market.arg_int(v_row, 'energy_mj') + market.arg_int(v_row, 'work_units') is null, true) then
+      return base.refusal('UE101', 'order', p_attempt.order_id, 'the counters of a row must be whole numbers of at most 18 digits');
     end if;
-    foreach v_name in array array['kernel_ns', 'wall_ns', 'bytes_in', 'bytes_out', 'peak_vram_bytes', 'energy_mj', 'work_units'] loop
-      if coalesce(market.arg_int(v_row, v_name) < 0, true) then
-        return base.refusal('UE101', 'order', p_attempt.order_id, format('%s of a row must be a whole number of at most 18 digits', v_name));
-      end if;
-    end loop;
     v_last := market.arg_int(v_row, 'seq');
   end loop;
   if market.arg_int(p_run -> 'head', 'last_seq') is distinct from v_last

@@ -26,10 +26,12 @@ begin
              and not exists (select from payouts.payout_items i
                               where i.ledger_id = p.ledger_id and i.payable_id = p.payable_id and not i.released)
            order by p.payable_id limit 5000) o;
-  if v_open.payables is null or v_open.amount < v_min then
+  if v_open.payables is null then
+    return base.refusal('UP701', 'agent', v_payee, 'nothing is open for this payee and asset');
+  elsif v_open.amount < v_min then
     return base.refusal('UP701', 'agent', v_payee, format('%s is open, less than the least amount of %s to pay out', v_open.amount, v_min));
   end if;
-  v_item := market.plain_item(p_ctx, 1, ledger.find_account(p_ctx.ledger_id, v_asset::integer, 'payable', v_payee, null),
+  v_item := market.plain_item(p_ctx, 1, ledger.account_id(p_ctx.ledger_id, v_asset::integer, 'payable', v_payee, null),
     ledger.open_account(p_ctx, v_asset::integer, 'external', null, null), v_asset::integer, v_open.amount, 'payout');
   v_item.kind := 'pending';
   perform market.post(p_ctx, v_journal, array[v_item]);

@@ -24,7 +24,7 @@ begin
   end loop;
   if p_order.held > p_paid then
     v_items := v_items || market.plain_item(p_ctx, 0, p_order.escrow_account_id,
-      ledger.find_account(p_ctx.ledger_id, p_order.asset_id, 'wallet', p_order.buyer_id, null), p_order.asset_id, p_order.held - p_paid, 'refund');
+      ledger.account_id(p_ctx.ledger_id, p_order.asset_id, 'wallet', p_order.buyer_id, null), p_order.asset_id, p_order.held - p_paid, 'refund');
   end if;
   perform market.post(p_ctx, v_journal, v_items);
   insert into splits.settlements (ledger_id, order_id, journal_id, policy_id, asset_id, held, paid, refunded, seq, at)
