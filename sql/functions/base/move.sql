@@ -18,9 +18,3 @@ begin
 end $$;
 comment on function base.move(base.command_context, text, uuid, text, text) is
   'Writes the transition and returns the new state; NULL, and nothing written, when the move is not legal.';
-
-create or replace function base.transition_fact(p_machine text, p_subject_id uuid, p_from text, p_event text, p_to text) returns jsonb
-language sql immutable parallel safe as $$
-  select jsonb_build_object('machine', p_machine, 'id', p_subject_id, 'from', p_from, 'event', p_event, 'to', p_to)
-$$;
-comment on function base.transition_fact(text, uuid, text, text, text) is 'One element of facts.transitions.';
