@@ -158,32 +158,42 @@ fn item() -> BoxedStrategy<Item> {
     ];
     let head = (id_or_odd((0..60_u32).prop_map(transfer)), kind, any_account(), any_account(), amount());
     let asset = prop_oneof![40 => Just(Some(1)), 2 => Just(Some(2)), 1 => Just(Some(0)), 1 => Just(None)];
-    let reason = prop_oneof![40 => Just(Some("trade")), 1 => Just(Some("fee")), 1 => Just(Some("")), 1 => Just(None)];
-    let tail = (asset, (0..60_u32).prop_map(transfer), timeout(), proptest::bool::weighted(0.15), reason, 0..100_u32);
+    let reason =
+        prop_oneof![40 => Just(Some("trade")), 1 => Just(Some("fee")), 1 => Just(Some("")), 1 => Just(None)];
+    let tail = (
+        asset,
+        (0..60_u32).prop_map(transfer),
+        timeout(),
+        proptest::bool::weighted(0.15),
+        reason,
+        0..100_u32,
+    );
     (head, tail)
-        .prop_map(|((id, kind, debit, credit, amount), (asset, pending, timeout_ms, linked, reason, dice))| {
-            let ends = matches!(kind, "post_pending" | "void_pending");
-            // The fields that a kind does not use are filled in a few times, to be refused.
-            let given = dice < 8;
-            let pending = match dice {
-                90 => None,
-                91 => Some(Uuid::max()),
-                92 => id,
-                _ => (ends || dice == 93).then_some(pending),
-            };
-            Item {
-                id,
-                kind,
-                debit: debit.filter(|_| !ends || given),
-                credit: credit.filter(|_| !ends || given),
-                asset: asset.filter(|_| !ends || given),
-                amount: amount.filter(|_| !ends || dice % 3 > 0),
-                pending,
-                timeout_ms: timeout_ms.filter(|_| kind == "pending" || dice == 94),
-                linked,
-                reason: reason.filter(|_| !ends || dice % 2 > 0),
-            }
-        })
+        .prop_map(
+            |((id, kind, debit, credit, amount), (asset, pending, timeout_ms, linked, reason, dice))| {
+                let ends = matches!(kind, "post_pending" | "void_pending");
+                // The fields that a kind does not use are filled in a few times, to be refused.
+                let given = dice < 8;
+                let pending = match dice {
+                    90 => None,
+                    91 => Some(Uuid::max()),
+                    92 => id,
+                    _ => (ends || dice == 93).then_some(pending),
+                };
+                Item {
+                    id,
+                    kind,
+                    debit: debit.filter(|_| !ends || given),
+                    credit: credit.filter(|_| !ends || given),
+                    asset: asset.filter(|_| !ends || given),
+                    amount: amount.filter(|_| !ends || dice % 3 > 0),
+                    pending,
+                    timeout_ms: timeout_ms.filter(|_| kind == "pending" || dice == 94),
+                    linked,
+                    reason: reason.filter(|_| !ends || dice % 2 > 0),
+                }
+            },
+        )
         .boxed()
 }
 
@@ -191,8 +201,10 @@ fn item() -> BoxedStrategy<Item> {
 fn follow_up(of: &Item, id: Uuid, turn: u32) -> Item {
     let retry = Item { linked: false, ..of.clone() };
     // An end of an end is another end of the same hold.
-    let end = |kind| Item { id: Some(id), kind, pending: of.pending.or(of.id), timeout_ms: None, ..retry.clone() };
-    let bare = |kind| Item { debit: None, credit: None, asset: None, amount: None, reason: None, ..end(kind) };
+    let end =
+        |kind| Item { id: Some(id), kind, pending: of.pending.or(of.id), timeout_ms: None, ..retry.clone() };
+    let bare =
+        |kind| Item { debit: None, credit: None, asset: None, amount: None, reason: None, ..end(kind) };
     match turn {
         0 => Item { asset: Some(2), ..retry },
         1 => Item { reason: Some("fee"), ..retry },
@@ -259,22 +271,32 @@ fn opened() -> BTreeMap<Uuid, Account> {
 }
 
 async fn open_ledger(db: &Client, ledger_id: i32) {
-    db.execute("insert into base.ledgers (ledger_id, name, origin) values ($1, 'model', 'model')", &[&ledger_id]).await.unwrap();
+    db.execute(
+        "insert into base.ledgers (ledger_id, name, origin) values ($1, 'model', 'model')",
+        &[&ledger_id],
+    )
+    .await
+    .unwrap();
     let open = "insert into ledger.accounts (ledger_id, account_id, asset_id, purpose, owner_id, \
                 debits_must_not_exceed_credits, credits_must_not_exceed_debits, closed, seq, opened_at) \
                 values ($1, $2, $3, 'equity', $2, $4, $5, $6, 1, 'epoch')";
     for (id, a) in opened() {
-        db.execute(open, &[&ledger_id, &id, &a.asset, &a.debits_limited, &a.credits_limited, &a.closed]).await.unwrap();
+        db.execute(open, &[&ledger_id, &id, &a.asset, &a.debits_limited, &a.credits_limited, &a.closed])
+            .await
+            .unwrap();
     }
 }
 
 /// Posts through the gate as `econ_engine`, the role whose rights the server has.
 async fn post(db: &Client, ledger_id: i32, command: Command, items: &[Item]) -> Vec<String> {
     let sql = "select ledger.post_transfers( \
-      row($1::integer, $2::bigint, $3::uuid, $3::uuid, ''::bytea, 'epoch'::timestamptz + $4::bigint * interval '1 microsecond', 1, '{}'::jsonb)::base.command_context, \
-      $5::uuid, array(select row(i.id, i.kind, i.debit, i.credit, i.asset, i.amount::numeric, i.pending, i.timeout_ms, i.linked, i.reason)::ledger.transfer_input \
-        from unnest($6::uuid[], $7::text[], $8::uuid[], $9::uuid[], $10::integer[], $11::text[], $12::uuid[], $13::bigint[], $14::boolean[], $15::text[]) \
-          with ordinality as i (id, kind, debit, credit, asset, amount, pending, timeout_ms, linked, reason, n) order by i.n))";
+      row($1::integer, $2::bigint, $3::uuid, $3::uuid, ''::bytea, \
+        'epoch'::timestamptz + $4::bigint * interval '1 microsecond', 1, '{}'::jsonb)::base.command_context, \
+      $5::uuid, array(select row(i.id, i.kind, i.debit, i.credit, i.asset, i.amount::numeric, i.pending, \
+          i.timeout_ms, i.linked, i.reason)::ledger.transfer_input \
+        from unnest($6::uuid[], $7::text[], $8::uuid[], $9::uuid[], $10::integer[], $11::text[], $12::uuid[], \
+            $13::bigint[], $14::boolean[], $15::text[]) with ordinality \
+          as i (id, kind, debit, credit, asset, amount, pending, timeout_ms, linked, reason, n) order by i.n))";
     fn column<T>(items: &[Item], of: impl Fn(&Item) -> T) -> Vec<T> {
         items.iter().map(of).collect()
     }
@@ -312,8 +334,8 @@ fn number(row: &Row, column: &str) -> i128 {
 /// Everything the books say of one ledger, in the model's shapes.
 async fn books(db: &Client, ledger_id: i32) -> Model {
     let mut model = Model::default();
-    let sql = "select account_id, asset_id, debits_must_not_exceed_credits as dl, credits_must_not_exceed_debits as cl, closed, \
-               debits_pending::text as dp, debits_posted::text as dpo, credits_pending::text as cp, credits_posted::text as cpo \
+    let sql = "select account_id, asset_id, debits_must_not_exceed_credits as dl, \
+               credits_must_not_exceed_debits as cl, closed, debits_pending::text as dp, debits_posted::text as dpo, credits_pending::text as cp, credits_posted::text as cpo \
                from ledger.accounts where ledger_id = $1";
     for row in db.query(sql, &[&ledger_id]).await.unwrap() {
         let found = Account {
@@ -352,7 +374,11 @@ async fn books(db: &Client, ledger_id: i32) -> Model {
         let names = ["pending", "posted", "voided", "expired"];
         *names.iter().chain(&RESULTS).find(|name| **name == text).unwrap()
     };
-    for row in db.query("select transfer_id, state from ledger.holds where ledger_id = $1", &[&ledger_id]).await.unwrap() {
+    for row in db
+        .query("select transfer_id, state from ledger.holds where ledger_id = $1", &[&ledger_id])
+        .await
+        .unwrap()
+    {
         model.holds.insert(row.get(0), known(row.get(1)));
     }
     let sql = "select transfer_id, result from ledger.failed_transfers where ledger_id = $1";
@@ -380,7 +406,15 @@ async fn audits(db: &Client) -> Vec<String> {
     db.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-async fn run_case(db: &Client, ledger_id: i32, steps: &[Step], seen: &Mutex<BTreeSet<String>>) -> Result<(), TestCaseError> {
+const TOGGLE: &str =
+    "update ledger.accounts set closed = not closed where ledger_id = $1 and account_id = $2";
+
+async fn run_case(
+    db: &Client,
+    ledger_id: i32,
+    steps: &[Step],
+    seen: &Mutex<BTreeSet<String>>,
+) -> Result<(), TestCaseError> {
     open_ledger(db, ledger_id).await;
     let mut model = Model { accounts: opened(), ..Model::default() };
     let mut at = START_US;
@@ -388,9 +422,7 @@ async fn run_case(db: &Client, ledger_id: i32, steps: &[Step], seen: &Mutex<BTre
         match step {
             Step::Toggle(n) => {
                 let id = account(*n);
-                db.execute("update ledger.accounts set closed = not closed where ledger_id = $1 and account_id = $2", &[&ledger_id, &id])
-                    .await
-                    .unwrap();
+                db.execute(TOGGLE, &[&ledger_id, &id]).await.unwrap();
                 let toggled = model.accounts.get_mut(&id).unwrap();
                 toggled.closed = !toggled.closed;
             }
@@ -403,7 +435,12 @@ async fn run_case(db: &Client, ledger_id: i32, steps: &[Step], seen: &Mutex<BTre
                 let expected = model.post(command, items);
                 prop_assert_eq!(&found, &expected, "step {}: results", n);
                 if !found.iter().any(|result| result == "ok") {
-                    prop_assert_eq!(before, row_versions(db, ledger_id).await, "step {}: a refused item wrote a row", n);
+                    prop_assert_eq!(
+                        before,
+                        row_versions(db, ledger_id).await,
+                        "step {}: a refused item wrote a row",
+                        n
+                    );
                 }
                 let books = books(db, ledger_id).await;
                 prop_assert_eq!(&books.accounts, &model.accounts, "step {}: accounts", n);
@@ -418,7 +455,8 @@ async fn run_case(db: &Client, ledger_id: i32, steps: &[Step], seen: &Mutex<BTre
 }
 
 fn from_env(name: &str, usual: u32) -> u32 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+    std::env::var(name)
+        .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
 #[test]
@@ -427,12 +465,17 @@ fn every_result_and_every_balance_is_what_the_model_says() {
     let (test_db, db) = runtime.block_on(async {
         let test_db = TestDb::new().await;
         let db = test_db.admin().await;
-        db.batch_execute("set role econ_engine; insert into ledger.assets values (1, 'USD', 6), (2, 'EUR', 2)").await.unwrap();
+        db.batch_execute(
+            "set role econ_engine; insert into ledger.assets values (1, 'USD', 6), (2, 'EUR', 2)",
+        )
+        .await
+        .unwrap();
         (test_db, db)
     });
     let mut seed = [0; 32];
     seed[..4].copy_from_slice(&from_env("ECON_TEST_SEED", 1).to_le_bytes());
-    let config = Config { cases: from_env("ECON_TEST_CASES", 160), failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: from_env("ECON_TEST_CASES", 160), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let seen = Mutex::new(BTreeSet::new());
     let next_ledger = AtomicI32::new(1);

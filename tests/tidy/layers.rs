@@ -199,3 +199,16 @@ fn the_check_script_pins_the_postgres_that_the_program_pins() {
     none("hashes that the program does not know", &unknown);
     assert!(hash.is_match(&pins));
 }
+
+/// `cargo deny` says the same and more; this also runs where it is not installed.
+#[test]
+fn banned_crates_are_not_in_the_lock_file() {
+    let ban = Regex::new(r#"\{ crate = "([a-z0-9-]+)", reason"#).unwrap();
+    let (rules, lock) = (read("deny.toml"), read("Cargo.lock"));
+    let banned: Vec<String> = ban.captures_iter(&rules).map(|found| found[1].to_owned()).collect();
+    assert!(banned.len() >= 3);
+    none(
+        "banned crates",
+        &banned.into_iter().filter(|name| lock.contains(&format!("name = \"{name}\"\n"))).collect::<Vec<_>>(),
+    );
+}

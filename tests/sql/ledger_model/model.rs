@@ -351,7 +351,10 @@ impl Model {
         if posts {
             self.add_posted(&hold, amount);
         }
-        let reason = item.reason.filter(|reason| !reason.is_empty()).map_or_else(|| hold.reason.clone(), str::to_owned);
+        let reason = item
+            .reason
+            .filter(|reason| !reason.is_empty())
+            .map_or_else(|| hold.reason.clone(), str::to_owned);
         let end = Transfer {
             id: Some(id),
             kind: item.kind.into(),
@@ -383,7 +386,8 @@ impl Model {
         let hold = pending.and_then(|id| self.find(id));
         let debit = if hold.is_some() { given(item.debit).or(Some(old.debit)) } else { item.debit };
         let credit = if hold.is_some() { given(item.credit).or(Some(old.credit)) } else { item.credit };
-        let asset = if hold.is_some() { item.asset.filter(|a| *a != 0).or(Some(old.asset)) } else { item.asset };
+        let asset =
+            if hold.is_some() { item.asset.filter(|a| *a != 0).or(Some(old.asset)) } else { item.asset };
         let amount = match item.amount.as_deref().map(number) {
             None => hold.map(|hold| hold.amount),
             Some(Number::Whole(amount)) => Some(amount),
