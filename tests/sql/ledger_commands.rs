@@ -16,7 +16,7 @@ const HELPERS: &str = "
   create function t.post(p_seq bigint, p_items text) returns text language sql as
     $$ select o.code || ' ' || coalesce(o.facts ->> 'results', o.facts::text)
          from ledger.post_transfers_command(t.ctx(p_seq), jsonb_build_object('items', p_items::jsonb)) o $$;
-  grant usage on schema t to econ_engine;
+  grant usage, create on schema t to econ_engine;
   insert into base.ledgers (ledger_id, name, origin, last_time) values (1, 'test', 'test', '2026-01-01');
   insert into ledger.assets values (1, 'USD', 6), (2, 'EUR', 2);
   insert into identity.agents values (t.id('buyer'), 1, 1, '2026-01-01', null, t.id('buyer'));

@@ -4,7 +4,8 @@ returns table (asset_id integer, asset_code text, scale smallint, purpose text, 
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select s.asset_id, s.code, s.scale, a.purpose,
          sum(a.credits_posted - a.debits_posted), sum(a.debits_pending), sum(a.credits_pending),
-         sum(ledger.spendable(a.ledger_id, a.account_id, l.last_time))
+         sum(case when a.debits_pending = 0 then a.credits_posted - a.debits_posted
+                  else ledger.spendable(a.ledger_id, a.account_id, l.last_time) end)
     from base.ledgers l
     join ledger.accounts a on a.ledger_id = l.ledger_id and a.owner_id = p_actor
     join ledger.assets s on s.asset_id = a.asset_id
