@@ -212,3 +212,15 @@ fn banned_crates_are_not_in_the_lock_file() {
         &banned.into_iter().filter(|name| lock.contains(&format!("name = \"{name}\"\n"))).collect::<Vec<_>>(),
     );
 }
+
+#[test]
+fn every_public_function_has_its_mirror_in_the_ledger_crate() {
+    let rust: String = files("ledger/src", ".rs").iter().map(|name| read(name)).collect();
+    let findings: Vec<String> = files("sql/functions", ".sql")
+        .iter()
+        .filter(|name| read(name).contains("security definer"))
+        .map(|name| object(name))
+        .filter(|function| !rust.contains(&format!("{function}(")))
+        .collect();
+    none("public functions that nobody can call from Rust", &findings);
+}

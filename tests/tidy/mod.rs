@@ -21,31 +21,32 @@ const READ_SCHEMAS: [&str; 2] = ["transparency", "finance"];
 /// The crates of the workspace.
 const CRATES: [&str; 6] = ["proto", "ledger", "splitter", "provider-agent", "analytics", "api"];
 
+/// The repository's other folders.
+const FOLDERS: [&str; 4] = ["sql", "tests", "docs", ".ci"];
+
 /// The repository's root.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The repository's files below `folder` (path from the root, or empty) that end in `extension`, sorted, as paths from the
-/// root with `/`. Build output, git's own folder and data lent to a checkout are not the repository's.
+/// root with `/`. From the root only our own folders are walked: a checkout may hold build output, data dirs, whatever.
 fn files(folder: &str, extension: &str) -> Vec<String> {
     fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
         let Ok(entries) = fs::read_dir(dir) else { return };
         for entry in entries {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() {
-                if !["target", ".git", "shared", "node_modules"].contains(&name.as_str()) {
-                    walk(&path, out);
-                }
-            } else {
+            if !path.is_dir() {
                 out.push(path);
+            } else if dir != root() || CRATES.contains(&name.as_str()) || FOLDERS.contains(&name.as_str()) {
+                walk(&path, out);
             }
         }
     }
     let root = root();
     let mut paths = Vec::new();
-    walk(&root.join(folder), &mut paths);
+    walk(&if folder.is_empty() { root.clone() } else { root.join(folder) }, &mut paths);
     let mut names: Vec<String> = paths
         .iter()
         .map(|path| path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"))
