@@ -247,7 +247,7 @@ fn transfers(p: &v1::PostTransfers) -> Result<Value, Error> {
                 "credit_account_id": optional_id("credit_account_id", &t.credit_account_id)?,
                 "asset_id": t.asset_id,
                 "amount": if t.amount.is_empty() { Value::Null } else { text("amount", &t.amount)? },
-                "pending_id": optional_id("pending_id", &t.pending_id)?, "timeout_ms": t.timeout_ms,
+                "pending_id": optional_id("pending_id", &t.pending_id)?, "timeout_ms": t.timeout_ms, "linked": t.linked,
             }))
         })
         .collect();

@@ -47,7 +47,9 @@ pub async fn replay_ledger(
         // One call of decide runs under one version of the rules.
         let Some(version) = chunk.first().map(|stored| stored.rules_version) else { return Ok(replayed) };
         chunk.truncate(chunk.iter().take_while(|stored| stored.rules_version == version).count());
-        if let Some(problem) = replay_batch(target, &statements, ledger_id, version, &chunk, &keys, rederive).await? {
+        if let Some(problem) =
+            replay_batch(target, &statements, ledger_id, version, &chunk, &keys, rederive).await?
+        {
             replayed.problem = Some(problem);
             return Ok(replayed);
         }
@@ -70,7 +72,9 @@ async fn replay_batch(
     for stored in chunk {
         let signed = match stored::check_signed(stored, ledger_id, keys, rederive) {
             Ok(signed) => signed,
-            Err(message) => return Ok(Some(Problem { place: format!("base.commands seq {}", stored.seq), message })),
+            Err(message) => {
+                return Ok(Some(Problem { place: format!("base.commands seq {}", stored.seq), message }));
+            }
         };
         match stored::replayable(stored, &signed) {
             Ok(entry) => entries.push(entry),
@@ -116,7 +120,8 @@ async fn replay_batch(
             envelope: receipt.envelope.clone(),
         });
     }
-    let (stored, committed) = join(statements.seal(target, id, &sealed), target.batch_execute("commit")).await;
+    let (stored, committed) =
+        join(statements.seal(target, id, &sealed), target.batch_execute("commit")).await;
     stored?;
     committed?;
     Ok(None)

@@ -145,14 +145,13 @@ create table base.commands (
   constraint commands_id_uq unique (ledger_id, command_id),
   constraint commands_idempotency_uq unique (ledger_id, actor_id, idempotency_key),
   constraint commands_nonce_uq unique (ledger_id, key_id, nonce),
-  constraint commands_ledger_fk foreign key (ledger_id) references base.ledgers,
-  constraint commands_kind_fk foreign key (kind) references base.command_kinds,
-  constraint commands_rules_fk foreign key (rules_version) references base.rules_versions,
   constraint commands_seq_positive_ck check (seq > 0),
   constraint commands_key_id_length_ck check (octet_length(key_id) = 32),
   constraint commands_signature_length_ck check (octet_length(signature) = 64),
   constraint commands_time_ck check (at >= accepted_at)
 );
+-- No foreign keys to ledgers, kinds and rules: base.decide is the only writer and locks the ledger's row, base.dispatch
+-- knows the kinds, and each such key would cost a lookup per command.
 comment on table base.commands is
   'The command log: everything that ever changed state, with the exact bytes its sender signed. Replay reads this table and public keys only.';
 comment on column base.commands.seq is 'Gapless per ledger, in commit order; the receipt''s leaf index plus one.';

@@ -10,7 +10,6 @@ create table receipts.receipts (
   envelope bytea not null,
   constraint receipts_pk primary key (ledger_id, seq),
   constraint receipts_id_uq unique (ledger_id, receipt_id),
-  constraint receipts_command_fk foreign key (ledger_id, seq) references base.commands,
   constraint receipts_id_length_ck check (octet_length(receipt_id) = 32),
   constraint receipts_prev_length_ck check (octet_length(prev) = 32)
 );

@@ -6,7 +6,7 @@
 
 mod checkpoint;
 pub(crate) mod entry;
-mod worker;
+pub(crate) mod worker;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

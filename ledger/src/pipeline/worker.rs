@@ -24,6 +24,11 @@ pub(super) struct Job {
 const RETRIES_MAX: u32 = 40;
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 
+/// Every statement of the pipeline looks rows up by key. Plans are made once per session, often while tables are still
+/// small or never analysed; a plan that scans then scans for ever, and the market slows down with every order.
+pub(crate) const SESSION: &str = "set application_name = 'econ-pipeline'; set enable_seqscan = off; \
+     set enable_hashjoin = off; set enable_mergejoin = off; set jit = off; set plan_cache_mode = force_generic_plan";
+
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) ledger_id: u32,
@@ -198,7 +203,7 @@ impl Worker {
                     tracing::warn!(%error, "the pipeline's connection ended");
                 }
             });
-            client.batch_execute("set application_name = 'econ-pipeline'").await?;
+            client.batch_execute(SESSION).await?;
             let statements = Statements::prepare(&client).await?;
             *connection = Some((client, statements));
         }

@@ -49,7 +49,11 @@ pub(crate) async fn digest(client: &Client, table: &str) -> Result<(blake3::Hash
 }
 
 /// The first row (in text order) that only one of two databases holds.
-pub(crate) async fn first_difference(stored: &Client, replayed: &Client, table: &str) -> Result<Problem, Error> {
+pub(crate) async fn first_difference(
+    stored: &Client,
+    replayed: &Client,
+    table: &str,
+) -> Result<Problem, Error> {
     let select = format!("select t::text from {table} t order by t::text collate \"C\"");
     let here: Vec<String> = texts(stored, &select).await?;
     let there: Vec<String> = texts(replayed, &select).await?;

@@ -60,14 +60,17 @@ pub(super) async fn check(
         .iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
         .collect::<Result<_, tokio_postgres::Error>>()?;
-    let name: NoteName =
-        origin.parse().map_err(|e| Error::new("UR904", format!("the ledger's origin is not a log name: {e}")))?;
+    let name: NoteName = origin
+        .parse()
+        .map_err(|e| Error::new("UR904", format!("the ledger's origin is not a log name: {e}")))?;
 
     let mut notes = First::default();
     let mut wanted = BTreeMap::new();
     let mut promised = Vec::new();
-    let inside = checkpoints.iter().map(|(size, _, note)| (format!("receipts.checkpoints size {size}"), note.clone()));
-    let outside = outside_note.into_iter().map(|note| ("the checkpoint kept outside the database".to_owned(), note));
+    let inside =
+        checkpoints.iter().map(|(size, _, note)| (format!("receipts.checkpoints size {size}"), note.clone()));
+    let outside =
+        outside_note.into_iter().map(|note| ("the checkpoint kept outside the database".to_owned(), note));
     for (place, note) in inside.chain(outside) {
         match parse_and_verify(&note, &name, &receipt_key) {
             Ok(checkpoint) => {
@@ -169,7 +172,9 @@ impl LogChecks<'_> {
         }
         let envelope = match v1::Envelope::decode(receipt.envelope.as_slice()) {
             Ok(envelope) => envelope,
-            Err(error) => return self.signature.note(place, format!("its envelope does not decode: {error}")),
+            Err(error) => {
+                return self.signature.note(place, format!("its envelope does not decode: {error}"));
+            }
         };
         let trusted = |key_id: &KeyId| (*key_id == self.receipt_key.id()).then_some(self.receipt_key);
         if let Err(error) = dsse::verify(&envelope, &dsse::payload_type::<v1::Receipt>(), trusted) {
@@ -187,7 +192,8 @@ impl LogChecks<'_> {
             self.content.note(place, difference(&expected, &envelope.payload));
         }
         if receipt.subject_id != stored.subject_id {
-            self.content.note(format!("receipts.receipts seq {}", stored.seq), "its subject is not the command's");
+            self.content
+                .note(format!("receipts.receipts seq {}", stored.seq), "its subject is not the command's");
         }
     }
 
@@ -200,19 +206,47 @@ impl LogChecks<'_> {
         root: &[u8],
         tiles: (u64, First),
     ) {
-        report.add("log.gapless", "one command and one receipt for every seq, none missing", self.commands, self.gapless.0);
-        report.add("commands.signature", "each sender's signature covers exactly what was executed", self.commands, self.sender.0);
-        report.add("receipts.signature", "each receipt is signed by the receipt key", self.receipts, self.signature.0);
+        report.add(
+            "log.gapless",
+            "one command and one receipt for every seq, none missing",
+            self.commands,
+            self.gapless.0,
+        );
+        report.add(
+            "commands.signature",
+            "each sender's signature covers exactly what was executed",
+            self.commands,
+            self.sender.0,
+        );
+        report.add(
+            "receipts.signature",
+            "each receipt is signed by the receipt key",
+            self.receipts,
+            self.signature.0,
+        );
         report.add("receipts.content", "each receipt says what the log says", self.receipts, self.content.0);
-        report.add("receipts.links", "prev links each subject's receipts without a gap", self.receipts, self.links.0);
+        report.add(
+            "receipts.links",
+            "prev links each subject's receipts without a gap",
+            self.receipts,
+            self.links.0,
+        );
         let mut tree = First::default();
         if u64::try_from(size).ok() != Some(self.frontier.size()) || root != self.frontier.root().0 {
             tree.note(
                 "receipts.logs",
-                format!("the stored root (size {size}) is not the root of the {} stored receipts", self.frontier.size()),
+                format!(
+                    "the stored root (size {size}) is not the root of the {} stored receipts",
+                    self.frontier.size()
+                ),
             );
         }
-        report.add("log.inclusion", "every receipt is in the tree under the log's root", self.receipts, tree.0);
+        report.add(
+            "log.inclusion",
+            "every receipt is in the tree under the log's root",
+            self.receipts,
+            tree.0,
+        );
         report.add("log.tiles", "every tile holds the hashes of the tree", tiles.0, tiles.1.0);
         let count = promised.len() as u64;
         for (place, checkpoint) in promised {
@@ -220,13 +254,22 @@ impl LogChecks<'_> {
             if checkpoint.size > self.frontier.size() {
                 notes.note(
                     place,
-                    format!("it promises {} receipts, the log holds {}: the tail was cut off", checkpoint.size, self.frontier.size()),
+                    format!(
+                        "it promises {} receipts, the log holds {}: the tail was cut off",
+                        checkpoint.size,
+                        self.frontier.size()
+                    ),
                 );
             } else if found != Some(checkpoint.root) && checkpoint.size > 0 {
                 notes.note(place, format!("its root is not the log's root at size {}", checkpoint.size));
             }
         }
-        report.add("checkpoints", "every checkpoint, the one kept outside too, is signed and agrees with the log", count, notes.0);
+        report.add(
+            "checkpoints",
+            "every checkpoint, the one kept outside too, is signed and agrees with the log",
+            count,
+            notes.0,
+        );
     }
 }
 
@@ -262,20 +305,37 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> String {
         )*};
     }
     compare!(
-        ledger_id, seq, command_id, actor_id, key_id, kind, request_digest, body_hash, code, subject_kind, subject_id, prev,
-        ledger_time_us, simulated, rules_version, facts_json
+        ledger_id,
+        seq,
+        command_id,
+        actor_id,
+        key_id,
+        kind,
+        request_digest,
+        body_hash,
+        code,
+        subject_kind,
+        subject_id,
+        prev,
+        ledger_time_us,
+        simulated,
+        rules_version,
+        facts_json
     );
     "its bytes are not the canonical encoding".into()
 }
 
 async fn genesis_receipt_key(client: &Client, ledger_id: i32) -> Result<PublicKey, Error> {
     let row = client
-        .query_opt("select public_key from identity.keys where ledger_id = $1 and seq = 1 and purpose = 'receipt'", &[&ledger_id])
+        .query_opt(
+            "select public_key from identity.keys where ledger_id = $1 and seq = 1 and purpose = 'receipt'",
+            &[&ledger_id],
+        )
         .await?;
-    let bytes: Vec<u8> = row
-        .ok_or_else(|| Error::new("UR401", "no receipt key was registered at genesis"))?
-        .try_get(0)?;
-    PublicKey::from_slice(&bytes).map_err(|e| Error::new("UR904", format!("the receipt key of the genesis is broken: {e}")))
+    let bytes: Vec<u8> =
+        row.ok_or_else(|| Error::new("UR401", "no receipt key was registered at genesis"))?.try_get(0)?;
+    PublicKey::from_slice(&bytes)
+        .map_err(|e| Error::new("UR904", format!("the receipt key of the genesis is broken: {e}")))
 }
 
 /// Compares every tile with the hashes of the recomputed tree.
@@ -286,7 +346,10 @@ async fn check_tiles(client: &Client, ledger_id: i32, leaves: &[TreeHash]) -> Re
     let mut tile_level: i16 = 0;
     while !level.is_empty() {
         for (index, tile) in level.chunks(256).enumerate() {
-            expected.insert((tile_level, i64::try_from(index).unwrap_or(i64::MAX)), tile.iter().flat_map(|hash| hash.0).collect());
+            expected.insert(
+                (tile_level, i64::try_from(index).unwrap_or(i64::MAX)),
+                tile.iter().flat_map(|hash| hash.0).collect(),
+            );
         }
         let full = level.len() / 256;
         level = level.chunks(256).take(full).map(tile_root).collect();
@@ -300,7 +363,10 @@ async fn check_tiles(client: &Client, ledger_id: i32, leaves: &[TreeHash]) -> Re
         let key: (i16, i64) = (row.try_get(0)?, row.try_get(1)?);
         let hashes: Vec<u8> = row.try_get(2)?;
         if expected.remove(&key).as_deref() != Some(hashes.as_slice()) {
-            first.note(format!("receipts.tiles level {} tile {}", key.0, key.1), "its hashes are not those of the tree");
+            first.note(
+                format!("receipts.tiles level {} tile {}", key.0, key.1),
+                "its hashes are not those of the tree",
+            );
         }
     }
     if let Some(key) = expected.keys().next() {

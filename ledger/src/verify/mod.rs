@@ -50,7 +50,8 @@ pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
             Some(dir) => read_outside(&crate::pipeline::checkpoint_path(dir, ledger_id))?,
             None => None,
         };
-        log::check(&source, ledger_id, &origin, options.receipt_key, outside, &options.rederive, &mut report).await?;
+        log::check(&source, ledger_id, &origin, options.receipt_key, outside, &options.rederive, &mut report)
+            .await?;
     }
     if ledgers.is_empty() {
         let problem = Problem { place: "base.ledgers".into(), message: "there is no ledger".into() };
@@ -96,12 +97,17 @@ async fn replay_and_compare(
         }
     }
     let whole = problem.is_none();
-    report.add("replay.receipts", "replaying the log makes every receipt again, byte for byte", commands, problem);
+    report.add(
+        "replay.receipts",
+        "replaying the log makes every receipt again, byte for byte",
+        commands,
+        problem,
+    );
     if !whole {
         // Tables can only be compared after the whole log; but a changed row should be named even so.
         let _ = target.batch_execute("rollback").await;
     }
-    target.batch_execute("set role econ_auditor").await?;
+    target.batch_execute("reset all; set role econ_auditor").await?;
     target.batch_execute(digest::TEXT_FORMS).await?;
     let mut first = None;
     let mut count = 0;
@@ -114,7 +120,10 @@ async fn replay_and_compare(
         }
     }
     if !whole {
-        first = Some(Problem { place: "replay".into(), message: "not compared: the replay did not reach the end".into() });
+        first = Some(Problem {
+            place: "replay".into(),
+            message: "not compared: the replay did not reach the end".into(),
+        });
     }
     report.add("replay.tables", "every row of every table is what the log gives", count, first);
     Ok(())
@@ -155,11 +164,13 @@ impl Scratch {
     /// Loads the schema and returns a connection. Only speed differs from a real one: nothing here must survive a crash.
     pub async fn load(&self) -> Result<Client, Error> {
         let mut client = self.connect().await?;
-        let failed = |error| Error::new("UB904", format!("the scratch database could not be loaded: {error}"));
+        let failed =
+            |error| Error::new("UB904", format!("the scratch database could not be loaded: {error}"));
         let options = loader::LoadOptions::embedded().map_err(failed)?;
         loader::load(&mut client, &options).await.map_err(failed)?;
         // With the server's own rights: what it could not do, replay must not do.
         client.batch_execute("set synchronous_commit = off; set role econ_api").await?;
+        client.batch_execute(crate::pipeline::worker::SESSION).await?;
         Ok(client)
     }
 
@@ -185,6 +196,9 @@ fn read_outside(path: &std::path::Path) -> Result<Option<String>, Error> {
     match std::fs::read_to_string(path) {
         Ok(note) => Ok(Some(note)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::new("UR906", format!("the checkpoint kept outside cannot be read: {}: {error}", path.display()))),
+        Err(error) => Err(Error::new(
+            "UR906",
+            format!("the checkpoint kept outside cannot be read: {}: {error}", path.display()),
+        )),
     }
 }

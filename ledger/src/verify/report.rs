@@ -46,7 +46,13 @@ impl Report {
         self.checks.iter().find_map(|check| check.problem.as_ref().map(|problem| (check.name, problem)))
     }
 
-    pub(crate) fn add(&mut self, name: &'static str, what: &'static str, count: u64, problem: Option<Problem>) {
+    pub(crate) fn add(
+        &mut self,
+        name: &'static str,
+        what: &'static str,
+        count: u64,
+        problem: Option<Problem>,
+    ) {
         self.checks.push(Check { name, what, count, problem });
     }
 }
@@ -65,7 +71,9 @@ impl fmt::Display for Report {
         }
         match self.first_problem() {
             None => write!(f, "verify: everything balances and is proven"),
-            Some((name, problem)) => write!(f, "verify: FAILED {name} at {}: {}", problem.place, problem.message),
+            Some((name, problem)) => {
+                write!(f, "verify: FAILED {name} at {}: {}", problem.place, problem.message)
+            }
         }
     }
 }

@@ -126,10 +126,16 @@ pub(crate) struct Signed {
 }
 
 /// Checks the sender's signature and that the signed bytes name exactly this command; says what is wrong otherwise.
-pub(crate) fn check_signed(stored: &Stored, ledger_id: u32, keys: &Keys, rederive: &Rederive) -> Result<Signed, String> {
+pub(crate) fn check_signed(
+    stored: &Stored,
+    ledger_id: u32,
+    keys: &Keys,
+    rederive: &Rederive,
+) -> Result<Signed, String> {
     let entry = &stored.entry;
     let key_id = KeyId::from_slice(&entry.key_id).map_err(|e| e.to_string())?;
-    let signer = *keys.get(&key_id).or(registered_key(entry, &key_id).as_ref()).ok_or("its key is not registered")?;
+    let signer =
+        *keys.get(&key_id).or(registered_key(entry, &key_id).as_ref()).ok_or("its key is not registered")?;
     if entry.content_type.starts_with("application/vnd.openagents.econ.v1.ServiceCommand") {
         return check_service(entry, ledger_id, signer);
     }
@@ -145,7 +151,9 @@ pub(crate) fn check_signed(stored: &Stored, ledger_id: u32, keys: &Keys, rederiv
     }
     let target = path_of(&request.target_uri);
     let digest: [u8; 32] = Sha256::digest(body).into();
-    if request_digest(&request.method, target, &entry.content_type, &digest).as_ref() != entry.request_digest.as_slice() {
+    if request_digest(&request.method, target, &entry.content_type, &digest).as_ref()
+        != entry.request_digest.as_slice()
+    {
         return Err("its request digest is not that of its signed bytes".into());
     }
     match &entry.signed_body {

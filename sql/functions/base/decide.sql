@@ -66,6 +66,9 @@ begin
       end if;
     end if;
     v_seq := v_seq + 1;
+    if v_seq & (v_seq - 1) = 0 and v_seq between 32 and 32768 then
+      perform base.refresh_statistics();
+    end if;
     v_time := greatest(v_time, c.accepted_at);
     v_version := p_rules_version;
     if v_out.code is null and v_nonce is not null and exists (

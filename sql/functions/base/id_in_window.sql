@@ -1,6 +1,6 @@
 -- New ids are UUIDv7 near ledger time, so that a partition by id can one day be closed for good.
 create or replace function base.id_in_window(p_id uuid, p_at timestamptz) returns boolean
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
   select coalesce(
     substring(p_id::text from 15 for 1) = '7'
     and substring(p_id::text from 20 for 1) in ('8', '9', 'a', 'b')
