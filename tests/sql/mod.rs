@@ -1,0 +1,4 @@
+//! SQL domains by themselves, one file per domain and subject.
+
+mod ledger_commands;
+mod ledger_model;
