@@ -8,7 +8,8 @@ pub(crate) mod log;
 pub(crate) mod report;
 pub(crate) mod stored;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use proto::keys::PublicKey;
 use tokio_postgres::{Client, Config, NoTls};
@@ -38,6 +39,11 @@ pub struct VerifyOptions {
 
 /// Runs every check. `Err` only when the checks could not be made; what they found is in the report.
 pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
+    // Before the snapshot: a running server may move its checkpoints on, but never behind a log that is read later.
+    let mut outside = match &options.checkpoint_dir {
+        Some(dir) => read_outside(dir)?,
+        None => BTreeMap::new(),
+    };
     let source = connect(&options.database).await?;
     source.batch_execute(digest::TEXT_FORMS).await?;
     source.batch_execute("begin transaction isolation level repeatable read read only").await?;
@@ -46,12 +52,20 @@ pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
     for row in &ledgers {
         let (id, origin): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
         let ledger_id = u32::try_from(id).map_err(|_| Error::new("UB401", "there is no such ledger"))?;
-        let outside = match &options.checkpoint_dir {
-            Some(dir) => read_outside(&crate::pipeline::checkpoint_path(dir, ledger_id))?,
-            None => None,
-        };
-        log::check(&source, ledger_id, &origin, options.receipt_key, outside, &options.rederive, &mut report)
+        let note = outside.remove(&ledger_id);
+        log::check(&source, ledger_id, &origin, options.receipt_key, note, &options.rederive, &mut report)
             .await?;
+    }
+    if let Some(ledger_id) = outside.keys().next() {
+        let place = format!("base.ledgers ledger {ledger_id}");
+        let message =
+            "a checkpoint of this ledger is kept outside, but the database has no such ledger".into();
+        report.add(
+            "ledgers",
+            "every ledger with a checkpoint outside exists",
+            1,
+            Some(Problem { place, message }),
+        );
     }
     if ledgers.is_empty() {
         let problem = Problem { place: "base.ledgers".into(), message: "there is no ledger".into() };
@@ -140,6 +154,7 @@ impl Scratch {
     pub async fn create(admin: &Config) -> Result<Self, Error> {
         let name = format!("econ_replay_{}", uuid::Uuid::now_v7().simple());
         let client = connect(admin).await?;
+        Self::sweep(&client).await?;
         client.batch_execute(&format!("create database {name} template template0 encoding 'UTF8'")).await.map_err(|e| {
             if e.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
                 return Error::new("UB301", "this database user may not create the scratch database that replay needs: grant it CREATEDB");
@@ -147,6 +162,26 @@ impl Scratch {
             e.into()
         })?;
         Ok(Self { admin: admin.clone(), name })
+    }
+
+    /// Removes scratch databases that a killed verification left behind an hour ago or more.
+    async fn sweep(client: &Client) -> Result<(), Error> {
+        let hour_ago = uuid::Uuid::now_v7().as_u128() - (3_600_000_u128 << 80);
+        let rows = client
+            .query(
+                "select datname::text from pg_catalog.pg_database where datname like 'econ\\_replay\\_%'",
+                &[],
+            )
+            .await?;
+        for row in &rows {
+            let name: String = row.try_get(0)?;
+            let made = name.strip_prefix("econ_replay_").and_then(|id| uuid::Uuid::try_parse(id).ok());
+            if made.is_some_and(|made| made.as_u128() < hour_ago) {
+                // Somebody else's verification may be that slow, or that database another user's: then it stays.
+                let _ = client.batch_execute(&format!("drop database if exists {name}")).await;
+            }
+        }
+        Ok(())
     }
 
     /// Its name.
@@ -192,13 +227,28 @@ async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-fn read_outside(path: &std::path::Path) -> Result<Option<String>, Error> {
-    match std::fs::read_to_string(path) {
-        Ok(note) => Ok(Some(note)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::new(
+/// The newest checkpoint of each ledger, as kept outside the database.
+fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
+    let failed = |error: std::io::Error| {
+        Error::new(
             "UR906",
-            format!("the checkpoint kept outside cannot be read: {}: {error}", path.display()),
-        )),
+            format!("the checkpoints kept outside cannot be read: {}: {error}", dir.display()),
+        )
+    };
+    let mut notes = BTreeMap::new();
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(notes),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let ledger_id = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("ledger-")?.strip_suffix(".checkpoint")?.parse::<u32>().ok());
+        if let Some(ledger_id) = ledger_id {
+            let path = crate::pipeline::checkpoint_path(dir, ledger_id);
+            notes.insert(ledger_id, std::fs::read_to_string(path).map_err(failed)?);
+        }
     }
+    Ok(notes)
 }
