@@ -1,0 +1,85 @@
+//! The REST API, one module per resource, described at `/openapi.json`.
+
+pub(crate) mod agents;
+pub(crate) mod artifacts;
+pub mod commands;
+pub(crate) mod info;
+pub(crate) mod ledgers;
+pub(crate) mod receipts;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+use utoipa::OpenApi;
+
+use crate::server::ServerState;
+
+/// The description of the REST API.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Open Agent Economy ledger",
+        description = "Commands in, receipts out. Every request that changes state is signed (RFC 9421, Ed25519, tag \
+                       \"econ\"), carries Content-Digest (RFC 9530) and an Idempotency-Key, and gets a receipt. Errors are \
+                       problem details (RFC 9457) with a code. Buyers may use GraphQL at /graphql instead; live data \
+                       travels over WebSocket (/v1/agent/ws, /graphql/ws)."
+    ),
+    paths(
+        info::info,
+        commands::command,
+        artifacts::upload,
+        artifacts::download,
+        artifacts::erase,
+        agents::agent,
+        receipts::receipt,
+        ledgers::checkpoint,
+        ledgers::proof,
+    )
+)]
+struct Api;
+
+/// The OpenAPI 3.1 document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
+
+/// The routes under `/v1`, live lanes not included.
+pub(crate) fn router() -> Router<Arc<ServerState>> {
+    Router::new()
+        .route("/v1/info", get(info::info))
+        .route("/v1/ledgers/{ledger_id}/commands", post(commands::command))
+        .route("/v1/ledgers/{ledger_id}/checkpoint", get(ledgers::checkpoint))
+        .route("/v1/ledgers/{ledger_id}/proof", get(ledgers::proof))
+        .route("/v1/agents/{agent_id}", get(agents::agent))
+        .route("/v1/receipts/{receipt}", get(receipts::receipt))
+        .route(
+            "/v1/artifacts/{hash}",
+            put(artifacts::upload).get(artifacts::download).delete(artifacts::erase),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_covers_every_route_and_is_openapi_3_1() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        for (path, methods) in [
+            ("/v1/info", &["get"][..]),
+            ("/v1/ledgers/{ledger_id}/commands", &["post"]),
+            ("/v1/ledgers/{ledger_id}/checkpoint", &["get"]),
+            ("/v1/ledgers/{ledger_id}/proof", &["get"]),
+            ("/v1/agents/{agent_id}", &["get"]),
+            ("/v1/receipts/{receipt}", &["get"]),
+            ("/v1/artifacts/{hash}", &["put", "get", "delete"]),
+        ] {
+            for method in methods {
+                assert!(document["paths"][path][method].is_object(), "{method} {path}");
+            }
+        }
+        assert_eq!(document["paths"].as_object().unwrap().len(), 7);
+    }
+}

@@ -1,0 +1,153 @@
+//! Following an agent's feed from a cursor, without gap or double.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::market::{self, FeedEvent};
+use proto::ids::{AgentId, KeyId};
+
+use super::hub::Listener;
+use crate::server::ServerState;
+use crate::server::problem::Problem;
+
+/// How long a reader trusts that a hint would have come.
+const POLL: Duration = Duration::from_millis(500);
+const PAGE: u32 = 200;
+
+/// Where a reader stands: the last event it has, by command and place within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Cursor {
+    pub(crate) seq: u64,
+    /// `None`: all events of `seq`.
+    pub(crate) n: Option<i16>,
+}
+
+impl Cursor {
+    /// After every event of a command.
+    pub(crate) const fn after_seq(seq: u64) -> Self {
+        Self { seq, n: None }
+    }
+
+    pub(crate) fn of(event: &FeedEvent) -> Self {
+        Self { seq: event.seq, n: Some(event.n) }
+    }
+
+    /// From where the database must read to see all that comes after this.
+    fn read_from(self) -> u64 {
+        if self.n.is_some() { self.seq.saturating_sub(1) } else { self.seq }
+    }
+
+    fn is_before(self, event: &FeedEvent) -> bool {
+        match self.n {
+            None => event.seq > self.seq,
+            Some(n) => (event.seq, event.n) > (self.seq, n),
+        }
+    }
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.n {
+            None => write!(f, "{}", self.seq),
+            Some(n) => write!(f, "{}.{n}", self.seq),
+        }
+    }
+}
+
+impl std::str::FromStr for Cursor {
+    type Err = Problem;
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        let parsed = match text.split_once('.') {
+            None => text.parse().ok().map(Self::after_seq),
+            Some((seq, n)) => seq.parse().ok().zip(n.parse().ok()).map(|(seq, n)| Self { seq, n: Some(n) }),
+        };
+        parsed.ok_or_else(|| Problem::new("UB103", "after is a cursor from an earlier event, unchanged"))
+    }
+}
+
+/// One step along a feed.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// New events, in log order, at least one.
+    Events(Vec<FeedEvent>),
+    /// Everything there was has been given; said once.
+    CaughtUp(Cursor),
+}
+
+/// A reader of one agent's feed.
+pub(crate) struct Follower {
+    state: Arc<ServerState>,
+    actor: AgentId,
+    key_id: KeyId,
+    ledger_id: u32,
+    cursor: Cursor,
+    caught_up: bool,
+    listener: Listener,
+}
+
+impl Follower {
+    pub(crate) fn new(
+        state: Arc<ServerState>,
+        actor: AgentId,
+        key_id: KeyId,
+        ledger_id: u32,
+        after: Cursor,
+    ) -> Self {
+        let listener = state.hub.listen(ledger_id, actor);
+        Self { state, actor, key_id, ledger_id, cursor: after, caught_up: false, listener }
+    }
+
+    /// The next step; waits when there is none. Cancelling loses nothing. UI203: the key was revoked meanwhile.
+    pub(crate) async fn next(&mut self) -> Result<Step, Problem> {
+        loop {
+            match self.look().await {
+                Ok(Some(step)) => return Ok(step),
+                Ok(None) => self.listener.wait(POLL).await,
+                // A database that is away comes back; the reader keeps its place.
+                Err(problem) if problem.may_retry() => tokio::time::sleep(POLL).await,
+                Err(problem) => return Err(problem),
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<Option<Step>, Problem> {
+        if !self.state.gate.still_valid(self.key_id).await? {
+            return Err(Problem::new("UI203", "the signing key was revoked"));
+        }
+        let from = self.cursor.read_from();
+        let page =
+            market::read_feed(&self.state.reader, Some(self.actor), self.ledger_id, from, PAGE).await?;
+        let events: Vec<FeedEvent> = page.into_iter().filter(|event| self.cursor.is_before(event)).collect();
+        if let Some(last) = events.last() {
+            // A page never parts the events of one seq.
+            self.cursor = Cursor::after_seq(last.seq);
+            return Ok(Some(Step::Events(events)));
+        }
+        if !self.caught_up {
+            self.caught_up = true;
+            return Ok(Some(Step::CaughtUp(self.cursor)));
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_its_text_and_garbage_does_not() {
+        for text in ["0", "17", "17.2"] {
+            assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text);
+        }
+        for text in ["", ".", "17.", "-1", "a", "17.2.3", "99999999999999999999999"] {
+            assert!(text.parse::<Cursor>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_within_a_command_reads_that_command_again() {
+        assert_eq!("17".parse::<Cursor>().unwrap().read_from(), 17);
+        assert_eq!("17.2".parse::<Cursor>().unwrap().read_from(), 16);
+    }
+}
