@@ -27,7 +27,7 @@ use crate::job::{JobSpec, OUTPUT_HEADER_BYTES};
 use crate::metering::{Attempt, Chain, Moment};
 
 /// A job that runs longer posts a row this often.
-const METERING_INTERVAL: Duration = Duration::from_millis(250);
+const METERING_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
 /// What an over-reporting agent claims, as a multiple of the truth.
 const OVER_REPORT_FACTOR: u64 = 3;
 
@@ -195,7 +195,8 @@ impl Run {
     /// Executes, posting a row now and then, until the end, the deadline or the order's end.
     async fn execute(&mut self, spec: JobSpec) -> Result<Output, Ended> {
         let (tell, mut told) = watch::channel(Progress::default());
-        let (executor, agent, over) = (self.agent.executor.clone(), self.agent.clone(), self.over.clone());
+        let (executor, over) = (self.agent.executor.clone(), self.over.clone());
+        let stopping = self.agent.stopping.clone();
         let (deadline, crash) = (self.deadline, self.fault == Some(Fault::Crash));
         let mut execution = tokio::task::spawn_blocking(move || {
             executor.execute(&spec, &mut |progress| {
@@ -203,7 +204,7 @@ impl Run {
                 let on = !crash
                     && Instant::now() < deadline
                     && !over.load(Ordering::Relaxed)
-                    && !agent.is_stopping();
+                    && !stopping.load(Ordering::Relaxed);
                 if on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
         });

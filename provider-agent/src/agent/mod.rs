@@ -8,11 +8,15 @@
 mod attempt;
 mod cursor;
 mod earnings;
+#[cfg(test)]
+mod fake_house;
 mod home;
 mod ledger_time;
 mod live;
 mod options;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod watch;
 
@@ -134,29 +138,39 @@ pub async fn run_until(
     options: AgentOptions,
     stop: impl Future<Output = ()>,
 ) -> Result<Earnings, AgentError> {
+    // Locked until the end of this function.
     let home = Home::open(&options.home)?;
     tokio::pin!(stop);
     let agent = tokio::select! {
         () = &mut stop => return Ok(Earnings::default()),
-        joined = Agent::join(options, home) => Arc::new(joined?),
+        joined = Agent::join(options, &home) => Arc::new(joined?),
     };
+    // Executions notice this at their next report, also when this future is dropped; everything else is
+    // dropped with `live`.
+    let stopping = StopOnDrop(agent.stopping.clone());
     let ended = tokio::select! {
         () = &mut stop => Ok(()),
         ended = live::live(&agent) => ended,
     };
-    // Executions notice this at their next report; everything else was dropped with `live`.
-    agent.stopping.store(true, Ordering::Relaxed);
+    drop(stopping);
     agent.save_progress()?;
+    agent.outbox.close().await;
     let earnings = agent.earnings();
     tracing::info!(%earnings, spooled = agent.outbox.waiting(), "closed");
     ended.map(|()| earnings)
 }
 
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// An agent that has joined a market.
 struct Agent {
     options: AgentOptions,
-    /// Held for its lock.
-    _folder: Home,
     home: LedgerHome,
     key: Arc<KeyPair>,
     agent_id: AgentId,
@@ -179,12 +193,15 @@ struct Agent {
     active: Mutex<HashMap<OrderId, Arc<AtomicBool>>>,
     /// Attempts whose files can go once the cursor has passed them.
     done: Mutex<Vec<(u64, RunTicketId)>>,
-    stopping: AtomicBool,
+    /// One at a time stores how far the agent is.
+    saving: Mutex<()>,
+    /// Apart from the agent, so that an execution that is still running keeps nothing else of it.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Agent {
     /// Gets to know the house, registers and advertises.
-    async fn join(options: AgentOptions, folder: Home) -> Result<Self, AgentError> {
+    async fn join(options: AgentOptions, folder: &Home) -> Result<Self, AgentError> {
         let executor = Arc::new(options.executor()?);
         let device = executor.device();
         let key = folder.key.clone();
@@ -219,11 +236,11 @@ impl Agent {
             counter: Mutex::new(Counter::new(saved.earnings, saved.cursor)),
             active: Mutex::new(HashMap::new()),
             done: Mutex::new(Vec::new()),
-            stopping: AtomicBool::new(false),
+            saving: Mutex::new(()),
+            stopping: Arc::new(AtomicBool::new(false)),
             client,
             key,
             home,
-            _folder: folder,
             options,
         };
         agent.register().await?;
@@ -302,6 +319,7 @@ impl Agent {
 
     /// Stores cursor and earnings, then forgets the attempts that lie behind it. Waits for the disk.
     fn save_progress(&self) -> Result<(), FileError> {
+        let _turn = self.saving.lock();
         let cursor = self.cursor.lock().handled();
         let earnings = self.counter.lock().up_to(cursor).clone();
         self.home.save_progress(&SavedProgress { cursor, earnings })?;

@@ -42,7 +42,8 @@ pub(super) struct Outbox {
     /// Patient: for messages whose answer somebody waits for.
     client: Client,
     ledger_id: u32,
-    spool: Arc<Mutex<Spool>>,
+    /// None after [`Outbox::close`].
+    spool: Arc<Mutex<Option<Spool>>>,
     /// Messages in the spool, readable while a disk is being waited for under its lock.
     waiting: Arc<AtomicUsize>,
     /// Something was spooled, or the house is back.
@@ -52,7 +53,7 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn new(client: Client, ledger_id: u32, spool: Spool) -> Self {
         let waiting = Arc::new(AtomicUsize::new(spool.len()));
-        let (spool, stir) = (Arc::new(Mutex::new(spool)), Arc::new(Notify::new()));
+        let (spool, stir) = (Arc::new(Mutex::new(Some(spool))), Arc::new(Notify::new()));
         Self { client, ledger_id, spool, waiting, stir }
     }
 
@@ -144,6 +145,13 @@ impl Outbox {
         Ok(true)
     }
 
+    /// Lets go of the spool, so that the next agent in this folder can have it at once.
+    pub(super) async fn close(&self) {
+        let spool = self.spool.clone();
+        let closed = tokio::task::spawn_blocking(move || drop(spool.lock().take())).await;
+        closed.unwrap_or_else(|error| tracing::error!(%error, "cannot close the spool"));
+    }
+
     async fn send(&self, client: &Client, message: &Message) -> Result<Option<Answer>, ClientError> {
         match message {
             Message::Command { key, body } => {
@@ -173,7 +181,10 @@ impl Outbox {
         let (spool, waiting) = (self.spool.clone(), self.waiting.clone());
         let done = tokio::task::spawn_blocking(move || {
             let mut spool = spool.lock();
-            let done = work(&mut spool);
+            let Some(spool) = spool.as_mut() else {
+                return Err(SpoolError::Interrupted("the agent is closing down".to_owned()));
+            };
+            let done = work(spool);
             waiting.store(spool.len(), Ordering::Release);
             done
         })
