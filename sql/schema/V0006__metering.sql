@@ -61,12 +61,15 @@ create table metering.quarantine (
   row_hash bytea not null,
   reason text not null,
   payload bytea not null,
+  head_envelope bytea,
   received_at timestamptz not null,
   constraint quarantine_pk primary key (ledger_id, seq, n),
   constraint quarantine_reason_ck check (reason in ('other_content', 'broken_chain', 'counter_fell', 'over_limit', 'after_cutoff'))
 );
 comment on table metering.quarantine is 'Rows that were signed but cannot be believed: kept as evidence, never billed.';
 comment on column metering.quarantine.reason is 'other_content: same key, other hash. over_limit: more units than the ticket allows. after_cutoff: the order had been reported or closed.';
+comment on column metering.quarantine.head_envelope is
+  'Signature over the run this row ended: it may be the one that covers accepted rows before it. NULL on the others.';
 create index quarantine_attempt_ix on metering.quarantine (ledger_id, attempt_id);
 create trigger quarantine_append_only before update or delete on metering.quarantine for each row execute function base.refuse_change();
 create trigger quarantine_no_truncate before truncate on metering.quarantine execute function base.refuse_change();

@@ -35,9 +35,10 @@ begin
     if v_verdict = 'accepted' then
       insert into metering.rows select v_row.*;
     elsif v_verdict <> 'duplicate' then
-      insert into metering.quarantine (ledger_id, seq, n, attempt_id, row_seq, row_hash, reason, payload, received_at)
+      insert into metering.quarantine (ledger_id, seq, n, attempt_id, row_seq, row_hash, reason, payload, head_envelope, received_at)
       values (p_ctx.ledger_id, p_ctx.seq, v_tally.other_content + v_tally.broken_chain + v_tally.counter_fell + v_tally.over_limit
-        + v_tally.after_cutoff, v_row.attempt_id, v_row.row_seq, v_row.row_hash, v_verdict, v_row.payload, p_ctx.at);
+        + v_tally.after_cutoff, v_row.attempt_id, v_row.row_seq, v_row.row_hash, v_verdict, v_row.payload, v_row.head_envelope,
+        p_ctx.at);
     end if;
   end loop;
   return v_tally;
