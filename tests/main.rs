@@ -2,4 +2,5 @@
 //! Cargo tells only that package's tests where the built `econ` is (docs/adr).
 
 mod sql;
+mod support;
 mod tidy;

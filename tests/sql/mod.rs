@@ -1,4 +1,10 @@
-//! SQL domains by themselves, one file per domain and subject.
+//! SQL domains, one file per domain and subject: by themselves, and through the pipeline as signed commands.
 
+mod base_guards;
+mod base_pipeline;
+mod identity_permits;
 mod ledger_commands;
 mod ledger_model;
+mod market_amounts;
+mod market_cycle;
+mod payouts_rail;

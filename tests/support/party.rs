@@ -44,9 +44,13 @@ impl Party {
             idempotency_key: Some(idempotency_key),
         };
         let signed = httpsig::sign_request(&self.key, &request, &validity).unwrap();
-        let parsed =
-            httpsig::parse("POST", &target_uri, signed.headers().map(|(n, v)| (n, v.as_bytes())), httpsig::Coverage::Command)
-                .unwrap();
+        let parsed = httpsig::parse(
+            "POST",
+            &target_uri,
+            signed.headers().map(|(n, v)| (n, v.as_bytes())),
+            httpsig::Coverage::Command,
+        )
+        .unwrap();
         Submission {
             ledger_id: LEDGER,
             actor: self.id(),
