@@ -27,7 +27,7 @@ use crate::job::{JobSpec, OUTPUT_HEADER_BYTES};
 use crate::metering::{Attempt, Chain, Moment};
 
 /// A job that runs longer posts a row this often.
-const METERING_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 250 });
+const METERING_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 /// What an over-reporting agent claims, as a multiple of the truth.
 const OVER_REPORT_FACTOR: u64 = 3;
 

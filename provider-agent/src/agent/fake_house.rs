@@ -43,6 +43,10 @@ pub(super) struct Told {
     pub(super) asked_after: Vec<u64>,
     /// While set, answers 503 to everything but info and the socket.
     pub(super) away: bool,
+    /// Goes away as soon as it has answered metering.
+    pub(super) away_after_metering: bool,
+    /// Takes metering but never answers it.
+    pub(super) silent_on_metering: bool,
 }
 
 impl Told {
@@ -187,6 +191,7 @@ async fn command(
     parsed.check_body(&body).unwrap();
     let key = parsed.request.idempotency_key.clone().unwrap();
     let mut replayed = false;
+    let mut silent = false;
     {
         let mut told = house.told.lock();
         if told.away {
@@ -200,6 +205,10 @@ async fn command(
             // What a forgetful agent would run into.
             Some(_) => panic!("another body under the key {key}"),
             None => {
+                if key.starts_with("meter:") {
+                    told.away = told.away_after_metering;
+                    silent = told.silent_on_metering;
+                }
                 let kind = CommandBody::decode(body.clone()).unwrap().kind.unwrap();
                 told.bodies.insert(key.clone(), body);
                 told.commands.push((key, kind));
@@ -207,6 +216,9 @@ async fn command(
         }
     }
     house.stir.notify_waiters();
+    if silent {
+        std::future::pending::<()>().await;
+    }
     let answer = CommandAnswer {
         ledger_id: 1,
         seq: 1,

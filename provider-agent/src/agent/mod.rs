@@ -3,7 +3,7 @@
 //! What it owes to nobody's memory but its own folder's is little, because almost everything it sends is
 //! derived: ids and idempotency keys follow from the RFQ or ticket they belong to. An agent that is killed
 //! and started again asks for what it has not handled, walks the same ways again, and the house answers
-//! what it answered before. See [`home`] for what it does keep, and why.
+//! what it answered before. What it does keep, and why, is told in `home.rs`.
 
 mod attempt;
 mod cursor;

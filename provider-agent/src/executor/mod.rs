@@ -108,7 +108,8 @@ impl Executor {
     /// counters.
     ///
     /// # Errors
-    /// [`ExecError::Stopped`] when `progress` said so, [`ExecError::Unsupported`], [`ExecError::Device`] when the device failed.
+    /// [`ExecError::Stopped`] when `progress` said so, [`ExecError::Unsupported`], [`ExecError::Device`] when the
+    /// device failed.
     pub fn execute(&self, spec: &JobSpec, progress: &mut OnProgress<'_>) -> Result<Output, ExecError> {
         match self {
             Self::Cpu(cpu) => cpu.execute(spec, progress),
