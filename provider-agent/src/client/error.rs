@@ -5,6 +5,9 @@ use std::time::Duration;
 use proto::ids::{ArtifactHash, ReceiptId};
 use serde::Deserialize;
 
+/// The code for "an earlier copy of this request is still being worked on".
+const STILL_IN_FLIGHT: &str = "UB501";
+
 /// An answer that is not yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -26,8 +29,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// Whether the same request may succeed later: the house was busy, not unwilling.
-    pub const fn is_passing(&self) -> bool {
-        self.status == 503 || self.retry_after.is_some()
+    ///
+    /// A refusal with a number was logged, and is the stored answer under its key from then on: asking again
+    /// can only repeat it, whatever its status suggests.
+    pub fn is_passing(&self) -> bool {
+        let busy = self.status == 503 || self.code == STILL_IN_FLIGHT || self.retry_after.is_some();
+        busy && self.seq.is_none()
     }
 }
 
@@ -67,7 +74,7 @@ pub enum ClientError {
 
 impl ClientError {
     /// Whether the same request may succeed later.
-    pub const fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_passing(),
             Self::Unreachable(_) => true,

@@ -4,8 +4,9 @@
 //! house speaks through here, over the same public API that a stranger has.
 //!
 //! **Retries.** A request is sent again, signed anew but with the same idempotency key and the same bytes,
-//! while the house cannot be reached, says 503, or names a time to come back (`Retry-After`). The stored
-//! answer of an earlier try then comes back with `replayed`. Everything else is an answer and is returned.
+//! while the house cannot be reached, is busy (503, or `Retry-After`), or still works on an earlier copy. The
+//! stored answer of an earlier try then comes back with `replayed`. Everything else is an answer and is
+//! returned, every logged refusal included.
 
 mod error;
 mod info;

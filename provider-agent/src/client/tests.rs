@@ -43,12 +43,18 @@ fn checked(method: &HttpMethod, uri: &Uri, headers: &HeaderMap, coverage: Covera
     parsed
 }
 
+/// As the house answers: busy before it has logged anything (503, 409), or with a logged refusal.
 fn problem(status: u16) -> Response {
-    let code = if status == 503 { "UB801" } else { "UM702" };
-    let body = json!({ "code": code, "status": status, "title": "no", "detail": "not today", "seq": 7 });
+    let (code, seq) = match status {
+        503 => ("UB801", None),
+        409 => ("UB501", None),
+        _ => ("UM702", Some(7)),
+    };
+    let body = json!({ "code": code, "status": status, "title": "no", "detail": "not today", "seq": seq });
     Response::builder()
         .status(status)
         .header("content-type", "application/problem+json")
+        .header("retry-after", "1")
         .body(Body::from(body.to_string()))
         .unwrap()
 }
@@ -182,7 +188,7 @@ fn refusal(error: ClientError) -> Refusal {
 
 #[tokio::test]
 async fn a_busy_house_is_asked_again_with_the_same_key_and_body_and_another_nonce() {
-    let (fake, client) = house(&[503, 503]).await;
+    let (fake, client) = house(&[503, 409]).await;
     let body = CommandBody { kind: None };
     let answer = client.command(1, "order-1", &body).await.unwrap();
     assert_eq!((answer.seq, &answer.facts["order_id"]), (9, &json!("x")));
