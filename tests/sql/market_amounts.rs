@@ -48,7 +48,7 @@ async fn sent(market: &Market, hand: Option<Hand>, kind: Kind) -> String {
         }
         None => market.send(&market.provider, kind).await,
     };
-    assert!(!answer.is_ok() == answer.facts.contains("error"), "{}", answer.facts);
+    assert!(answer.is_ok() != answer.facts.contains("error"), "{}", answer.facts);
     answer.code
 }
 
