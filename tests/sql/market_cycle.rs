@@ -107,7 +107,9 @@ async fn what_fails_or_comes_too_late_is_refunded_in_full_with_its_cause() {
     market.advance(Duration::from_secs(2));
     for order in [&vanished, &slow, &silent] {
         market.hand_must(Hand::Service, kinds::expire_order(order.order)).await;
-        assert!(!market.send(&market.provider, kinds::report(order.ticket, order.attempt, OUTPUT)).await.is_ok());
+        assert!(
+            !market.send(&market.provider, kinds::report(order.ticket, order.attempt, OUTPUT)).await.is_ok()
+        );
     }
     // The buyer said nothing for longer than it may: the verifier looks.
     market.hand_must(Hand::Verifier, kinds::judge(overdone.order, "over_report")).await;
