@@ -54,37 +54,57 @@ impl fmt::Display for Earnings {
 /// the stored totals, what lies before it is kept singly until the cursor has passed.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
-    stored: Earnings,
-    stored_cursor: u64,
-    ahead: BTreeMap<(u64, OrderId), Closed>,
+    stored: Stored,
+    ahead: BTreeMap<OrderId, (u64, Closed)>,
+}
+
+/// What a counter needs in its next life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    /// Everything up to here is in the totals.
+    pub(super) cursor: u64,
+    pub(super) earnings: Earnings,
+    /// Orders counted at the border. The house numbers the earlier of two frames of one command one lower,
+    /// and which is the earlier may change: so an end told at the border may be told again just behind it.
+    pub(super) border: BTreeMap<OrderId, u64>,
 }
 
 impl Counter {
-    pub(super) fn new(stored: Earnings, stored_cursor: u64) -> Self {
-        Self { stored, stored_cursor, ahead: BTreeMap::new() }
+    pub(super) fn new(stored: Stored) -> Self {
+        Self { stored, ahead: BTreeMap::new() }
     }
 
     /// Counts an ending; false when it was counted before.
     pub(super) fn add(&mut self, cursor: u64, order: OrderId, closed: Closed) -> bool {
-        cursor > self.stored_cursor && self.ahead.insert((cursor, order), closed).is_none()
+        let new = cursor > self.stored.cursor
+            && !self.stored.border.contains_key(&order)
+            && !self.ahead.contains_key(&order);
+        if new {
+            self.ahead.insert(order, (cursor, closed));
+        }
+        new
     }
 
-    /// The totals as they are to be stored together with `cursor`.
-    pub(super) fn up_to(&mut self, cursor: u64) -> &Earnings {
-        while let Some(entry) = self.ahead.first_entry() {
-            if entry.key().0 > cursor {
-                break;
+    /// The totals up to `cursor`, to be stored.
+    pub(super) fn up_to(&mut self, cursor: u64) -> &Stored {
+        let Stored { cursor: stored, earnings, border } = &mut self.stored;
+        *stored = cursor.max(*stored);
+        self.ahead.retain(|order, (at, closed)| {
+            let passed = *at <= *stored;
+            if passed {
+                earnings.add(closed);
+                border.insert(*order, *at);
             }
-            self.stored.add(&entry.remove());
-        }
-        self.stored_cursor = self.stored_cursor.max(cursor);
+            !passed
+        });
+        border.retain(|_, at| *at >= *stored);
         &self.stored
     }
 
     /// Everything so far.
     pub(super) fn total(&self) -> Earnings {
-        let mut total = self.stored.clone();
-        self.ahead.values().for_each(|closed| total.add(closed));
+        let mut total = self.stored.earnings.clone();
+        self.ahead.values().for_each(|(_, closed)| total.add(closed));
         total
     }
 }
@@ -108,15 +128,27 @@ mod tests {
         assert!(!counter.add(5, order(1), paid(10)));
         assert!(counter.add(5, order(2), paid(7)), "one command may end two orders");
         assert!(counter.add(9, order(3), paid(100)));
-        assert_eq!(counter.up_to(8).earned[&1], Amount::from_u64(17));
+        assert_eq!(counter.up_to(8).earnings.earned[&1], Amount::from_u64(17));
         assert!(!counter.add(5, order(1), paid(10)), "told again after the totals were stored");
         assert_eq!(counter.total().earned[&1], Amount::from_u64(117));
 
         // Another life of the process, from what was stored: 9 comes again and counts.
-        let mut counter = Counter::new(counter.up_to(8).clone(), 8);
+        let mut counter = Counter::new(counter.up_to(8).clone());
         assert!(counter.add(9, order(3), paid(100)));
         assert_eq!(counter.total().settled, 3);
         assert_eq!(counter.total().to_string(), "3 settled, 0 refunded, earned 117 minor units of asset 1");
+    }
+
+    #[test]
+    fn an_end_told_again_under_the_next_number_is_counted_once() {
+        let mut counter = Counter::default();
+        assert!(counter.add(7, order(1), paid(10)));
+        assert!(!counter.add(8, order(1), paid(10)));
+        let stored = serde_json::to_string(counter.up_to(7)).unwrap();
+        let mut counter = Counter::new(serde_json::from_str(&stored).unwrap());
+        assert!(!counter.add(8, order(1), paid(10)));
+        assert!(counter.up_to(9).border.is_empty(), "nobody tells it any more");
+        assert_eq!(counter.total().settled, 1);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::AgentError;
-use super::earnings::Earnings;
+use super::earnings::Stored;
 use crate::executor::Progress;
 use crate::files::{
     FileError, Survives, create_private_directory, failed, read_if_there, remove_if_there, replace, try_lock,
@@ -72,13 +72,6 @@ fn load_or_make_key(path: &Path) -> Result<KeyPair, KeyFileError> {
 #[derive(Debug, Clone)]
 pub(super) struct LedgerHome {
     directory: PathBuf,
-}
-
-/// How far the agent is, and what it earned up to there: one file, so that they cannot disagree.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SavedProgress {
-    pub(super) cursor: u64,
-    pub(super) earnings: Earnings,
 }
 
 /// The last ad.
@@ -157,11 +150,12 @@ impl LedgerHome {
         }
     }
 
-    pub(super) fn progress(&self) -> Result<SavedProgress, FileError> {
+    /// How far the agent is, and what it earned up to there: one file, so that they cannot disagree.
+    pub(super) fn progress(&self) -> Result<Stored, FileError> {
         Ok(self.load("progress.json")?.unwrap_or_default())
     }
 
-    pub(super) fn save_progress(&self, progress: &SavedProgress) -> Result<(), FileError> {
+    pub(super) fn save_progress(&self, progress: &Stored) -> Result<(), FileError> {
         self.save("progress.json", progress, Survives::PowerLoss)
     }
 
@@ -186,14 +180,15 @@ impl LedgerHome {
         self.save(&attempt_name(attempt.run_ticket_id), attempt, survives)
     }
 
-    /// Forgets the attempts that are done and whose tickets will not come again once `cursor` is stored.
+    /// Forgets the attempts whose tickets will not come again now that `cursor` is stored: a ticket that was
+    /// not done with would have held the cursor back.
     pub(super) fn forget_attempts(&self, cursor: u64) -> Result<(), FileError> {
         let directory = self.directory.join("attempts");
         for entry in fs::read_dir(&directory).map_err(failed("list", &directory))? {
             let name = entry.map_err(failed("list", &directory))?.file_name();
             let name = format!("attempts/{}", name.to_string_lossy());
             let attempt: Option<SavedAttempt> = self.load(&name)?;
-            if attempt.is_some_and(|attempt| attempt.stage == Stage::Done && attempt.cursor <= cursor) {
+            if attempt.is_some_and(|attempt| attempt.cursor <= cursor) {
                 remove_if_there(&self.directory.join(name))?;
             }
         }
@@ -254,10 +249,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::open(directory.path()).unwrap();
         let ledger = home.ledger("econ.example/1").unwrap();
-        assert_eq!(ledger.progress().unwrap(), SavedProgress::default());
-        let mut earnings = Earnings { settled: 3, ..Earnings::default() };
-        earnings.earned.insert(1, proto::money::Amount::MAX);
-        let progress = SavedProgress { cursor: 7, earnings };
+        assert_eq!(ledger.progress().unwrap(), Stored::default());
+        let mut progress = Stored { cursor: 7, ..Stored::default() };
+        progress.earnings.settled = 3;
+        progress.earnings.earned.insert(1, proto::money::Amount::MAX);
         ledger.save_progress(&progress).unwrap();
         let ad = SavedAd { number: 2, hash: "ab".to_owned(), taken: true };
         ledger.save_ad(&ad).unwrap();
@@ -267,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_forgotten_only_when_done_and_passed_by() {
+    fn attempts_are_forgotten_when_the_cursor_has_passed_them() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Home::open(directory.path()).unwrap().ledger("x").unwrap();
         let attempt = |n, cursor, stage| {
@@ -277,11 +272,11 @@ mod tests {
             ledger.save_attempt(&attempt).unwrap();
             attempt
         };
-        let running = attempt(1, 5, Stage::Running);
-        attempt(2, 5, Stage::Done);
+        attempt(1, 5, Stage::Running);
+        attempt(2, 8, Stage::Done);
         let later = attempt(3, 9, Stage::Done);
         ledger.forget_attempts(8).unwrap();
-        assert_eq!(ledger.attempt(ticket(1)).unwrap(), Some(running));
+        assert_eq!(ledger.attempt(ticket(1)).unwrap(), None);
         assert_eq!(ledger.attempt(ticket(2)).unwrap(), None);
         assert_eq!(ledger.attempt(ticket(3)).unwrap(), Some(later));
         ledger.forget_attempt(ticket(3)).unwrap();
@@ -293,7 +288,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ledger = Home::open(directory.path()).unwrap().ledger("x").unwrap();
         fs::write(ledger.directory.join("progress.json"), b"{\"cur").unwrap();
-        assert_eq!(ledger.progress().unwrap(), SavedProgress::default());
+        assert_eq!(ledger.progress().unwrap(), Stored::default());
     }
 
     #[test]

@@ -188,7 +188,9 @@ fn take(agent: &Arc<Agent>, frame: &TicketIssued) -> Option<Run> {
 
 /// Counts what an order brought, and stops working on it.
 fn close(agent: &Agent, frame: &OrderClosed) {
-    let (order, earned) = match (OrderId::from_slice(&frame.order_id), Amount::parse_minor(&frame.earned)) {
+    // Nothing said is nothing earned.
+    let earned = if frame.earned.is_empty() { Ok(Amount::ZERO) } else { Amount::parse_minor(&frame.earned) };
+    let (order, earned) = match (OrderId::from_slice(&frame.order_id), earned) {
         (Ok(order), Ok(earned)) => (order, earned),
         (Err(error), _) => return tracing::warn!(%error, "an order's end without its id"),
         (_, Err(error)) => return tracing::warn!(%error, "an order's end without what it earned"),

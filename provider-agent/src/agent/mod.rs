@@ -39,7 +39,7 @@ use crate::files::FileError;
 use crate::spool::SpoolError;
 use cursor::Cursor;
 use earnings::Counter;
-use home::{Home, LedgerHome, SavedAd, SavedProgress};
+use home::{Home, LedgerHome, SavedAd};
 use ledger_time::LedgerTime;
 use outbox::Outbox;
 
@@ -233,7 +233,7 @@ impl Agent {
             permits: Semaphore::new(usize::try_from(options.concurrency.max(1)).unwrap_or(1)),
             offers: Semaphore::new(OFFERS_AT_A_TIME),
             cursor: Mutex::new(Cursor::after(saved.cursor)),
-            counter: Mutex::new(Counter::new(saved.earnings, saved.cursor)),
+            counter: Mutex::new(Counter::new(saved)),
             active: Mutex::new(HashMap::new()),
             done: Mutex::new(Vec::new()),
             saving: Mutex::new(()),
@@ -321,8 +321,8 @@ impl Agent {
     fn save_progress(&self) -> Result<(), FileError> {
         let _turn = self.saving.lock();
         let cursor = self.cursor.lock().handled();
-        let earnings = self.counter.lock().up_to(cursor).clone();
-        self.home.save_progress(&SavedProgress { cursor, earnings })?;
+        let progress = self.counter.lock().up_to(cursor).clone();
+        self.home.save_progress(&progress)?;
         let mut passed = Vec::new();
         self.done.lock().retain(|(at, ticket)| {
             let stays = *at > cursor;

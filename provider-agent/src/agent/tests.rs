@@ -125,7 +125,7 @@ async fn an_agent_registers_offers_executes_meters_reports_and_counts_what_it_ea
     house.issue(5, 9, &key, &spec);
     house.until(|told| reports(told).len() == 1).await;
     house.close(8, 9, "settled", "", "130");
-    house.close(9, 10, "refunded", "timeout", "0");
+    house.close(9, 10, "refunded", "timeout", "");
     // The answer to this offer shows that the frames before it were handled.
     house.invite(11, 2, spec.work_units());
     house.until(|told| steps(told).len() == 7).await;
