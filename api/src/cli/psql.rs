@@ -1,0 +1,138 @@
+//! `econ psql`: Postgres' own shell on the ledger, with the rights of one of the reading roles.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
+
+use super::failure::{Failure, Outcome};
+use super::place::{Database, PlaceArgs};
+
+/// Whose eyes to look with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// The views of schema `transparency`.
+    Analyst,
+    /// The views of schema `finance`.
+    Finance,
+    /// Everything, for reading.
+    Auditor,
+}
+
+/// Options of `econ psql`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PsqlArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Whose rights to have; none of them can change anything
+    #[arg(long, value_enum, default_value_t = Role::Analyst)]
+    role: Role,
+    /// Passed on to psql, such as -c 'table transparency.outcomes'
+    #[arg(last = true, value_name = "PSQL-OPTIONS")]
+    rest: Vec<OsString>,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Analyst => "econ_analyst",
+            Self::Finance => "econ_finance",
+            Self::Auditor => "econ_auditor",
+        }
+    }
+
+    /// So that `\dv` shows something.
+    const fn search_path(self) -> &'static str {
+        match self {
+            Self::Analyst => "transparency",
+            Self::Finance => "finance",
+            Self::Auditor => {
+                "transparency,finance,base,identity,ledger,market,metering,splits,payouts,receipts"
+            }
+        }
+    }
+}
+
+/// Runs psql until it ends, and passes its exit status on.
+pub(crate) async fn run(args: PsqlArgs) -> Outcome<std::process::ExitCode> {
+    let database = Database::open(&args.place).await?;
+    let config = database.config(args.role.name());
+    let program = match &database {
+        Database::Embedded(cluster) => Some(cluster.bin_dir().join("psql")).filter(|path| path.exists()),
+        Database::External(_) => None,
+    };
+    let program = program.unwrap_or_else(|| PathBuf::from("psql"));
+    let mut command = tokio::process::Command::new(&program);
+    for (name, value) in environment(&config, args.role) {
+        command.env(name, value);
+    }
+    // psql handles Ctrl-C itself; this process must not die under it and take Postgres along.
+    let mut interrupts = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(|error| Failure::outside(format!("cannot listen for Ctrl-C: {error}")))?;
+    let mut child = command.args(&args.rest).spawn().map_err(|error| {
+        Failure::outside(format!(
+            "cannot run {} ({error}): install PostgreSQL's client programs",
+            program.display()
+        ))
+    })?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            _ = interrupts.recv() => {}
+        }
+    };
+    database.close().await?;
+    let status = status.map_err(|error| Failure::outside(format!("psql: {error}")))?;
+    Ok(std::process::ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// libpq's own variables: unlike arguments, other users cannot see a password in them.
+fn environment(config: &Config, role: Role) -> Vec<(&'static str, OsString)> {
+    let mut set: Vec<(&'static str, OsString)> = Vec::new();
+    let mut options = config.get_options().map(|given| format!("{given} ")).unwrap_or_default();
+    options.push_str(&format!("-c search_path={} -c default_transaction_read_only=on", role.search_path()));
+    set.push(("PGOPTIONS", options.into()));
+    set.push(("PGAPPNAME", "econ psql".into()));
+    match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => set.push(("PGHOST", name.into())),
+        Some(Host::Unix(dir)) => set.push(("PGHOST", dir.into())),
+        None => {}
+    }
+    if let Some(port) = config.get_ports().first() {
+        set.push(("PGPORT", port.to_string().into()));
+    }
+    if let Some(user) = config.get_user() {
+        set.push(("PGUSER", user.into()));
+    }
+    if let Some(name) = config.get_dbname() {
+        set.push(("PGDATABASE", name.into()));
+    }
+    if let Some(password) = config.get_password() {
+        set.push(("PGPASSWORD", std::os::unix::ffi::OsStringExt::from_vec(password.to_vec())));
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn psql_is_told_everything_through_its_environment() {
+        let config: Config =
+            "postgres://me:secret@db.example:6543/books?options=-c%20role%3Decon_finance".parse().unwrap();
+        let set = environment(&config, Role::Finance);
+        let value =
+            |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_str().unwrap().to_owned());
+        assert_eq!(value("PGHOST").as_deref(), Some("db.example"));
+        assert_eq!(value("PGPORT").as_deref(), Some("6543"));
+        assert_eq!(value("PGDATABASE").as_deref(), Some("books"));
+        assert_eq!(value("PGPASSWORD").as_deref(), Some("secret"));
+        let options = value("PGOPTIONS").unwrap();
+        assert!(
+            options.starts_with("-c role=econ_finance ") && options.contains("read_only=on"),
+            "{options}"
+        );
+    }
+}
