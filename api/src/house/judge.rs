@@ -119,8 +119,10 @@ mod tests {
     #[test]
     fn a_judge_recomputes_and_compares_what_was_claimed() {
         let job = JobSpec::from_request(100, 10, [7; 32]);
-        let mut ignore = |_| {};
-        let output = Executor::Cpu(CpuExecutor::new(1).unwrap()).execute(&job, &mut ignore).unwrap();
+        let mut ignore = |_| std::ops::ControlFlow::Continue(());
+        let output = Executor::Cpu(CpuExecutor::new(std::num::NonZero::<usize>::MIN).unwrap())
+            .execute(&job, &mut ignore)
+            .unwrap();
         let output = output.bytes;
         let mut wrong = output.clone();
         *wrong.last_mut().unwrap() ^= 1;
