@@ -11,6 +11,7 @@
     reason = "a failed expectation of a test is a failed test"
 )]
 
+mod api;
 mod sql;
 mod support;
 mod tidy;

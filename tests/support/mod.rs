@@ -1,6 +1,8 @@
 //! What tests share: parties that sign, a market to act in, and questions that every market must answer well.
 
 pub mod checks;
+pub mod http;
 pub mod kinds;
 pub mod market;
 pub mod party;
+pub mod server;

@@ -1,0 +1,3 @@
+//! The server from outside: HTTP and WebSocket on a real port, one file per subject.
+
+mod refusals;
