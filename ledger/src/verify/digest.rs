@@ -17,11 +17,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
 ];
 
 /// Makes text forms the same on every connection.
-pub(crate) const TEXT_FORMS: &str =
+pub const TEXT_FORMS: &str =
     "set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set bytea_output = 'hex'; set extra_float_digits = 1";
 
 /// The tables to compare, by qualified name, sorted.
-pub(crate) async fn tables(client: &Client) -> Result<Vec<String>, Error> {
+pub async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let rows = client
         .query(
             "select quote_ident(n.nspname) || '.' || quote_ident(c.relname) from pg_catalog.pg_class c \
@@ -35,7 +35,7 @@ pub(crate) async fn tables(client: &Client) -> Result<Vec<String>, Error> {
 }
 
 /// BLAKE3 over the table's rows as text, in byte order, and how many there are.
-pub(crate) async fn digest(client: &Client, table: &str) -> Result<(blake3::Hash, u64), Error> {
+pub async fn digest(client: &Client, table: &str) -> Result<(blake3::Hash, u64), Error> {
     let mut hasher = blake3::Hasher::new();
     let mut rows = 0;
     // One line per row: COPY's text form escapes newlines inside values.
@@ -63,12 +63,28 @@ pub(crate) async fn first_difference(
     let only_there = there_set.difference(&here_set).next();
     let shorten = |row: &&&String| row.chars().take(240).collect::<String>();
     let message = match (only_here.as_ref().map(shorten), only_there.as_ref().map(shorten)) {
-        (Some(stored), Some(replayed)) => format!("the log gives {replayed}, the table holds {stored}"),
+        (Some(stored), Some(replayed)) => {
+            // A long row may differ far from its start.
+            let at = only_here.zip(only_there).map_or(0, |(here, there)| differs_at(here, there));
+            let near = |row: Option<&&String>| -> String {
+                row.map_or("", |row| row.as_str()).chars().skip(at.saturating_sub(40)).take(120).collect()
+            };
+            format!(
+                "the log gives {replayed}, the table holds {stored}; they differ near: the log \u{2026}{}\u{2026}, the table \u{2026}{}\u{2026}",
+                near(only_there),
+                near(only_here)
+            )
+        }
         (Some(stored), None) => format!("the log gives no such row: {stored}"),
         (None, Some(replayed)) => format!("the table lacks {replayed}"),
         (None, None) => "a row is stored twice".to_owned(),
     };
     Ok(Problem { place: table.to_owned(), message })
+}
+
+/// In which character two texts begin to differ.
+fn differs_at(one: &str, other: &str) -> usize {
+    one.chars().zip(other.chars()).take_while(|(a, b)| a == b).count()
 }
 
 async fn texts(client: &Client, select: &str) -> Result<Vec<String>, Error> {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use proto::keys::PublicKey;
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use digest::LEFT_OUT;
+pub use digest::{LEFT_OUT, TEXT_FORMS, digest, tables};
 pub use report::{Check, Problem, Report};
 pub use stored::Rederive;
 
