@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod race;
 mod sql;
 mod support;
 mod tidy;

@@ -2,9 +2,12 @@
 
 mod base_guards;
 mod base_pipeline;
+mod base_replay;
 mod identity_permits;
 mod ledger_commands;
 mod ledger_model;
 mod market_amounts;
 mod market_cycle;
+mod market_walk;
 mod payouts_rail;
+mod receipts_tamper;
