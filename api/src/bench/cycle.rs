@@ -3,6 +3,7 @@
 //! A durable throwaway cluster on disk, the real server and a real agent as processes of their own, buyers over real HTTP
 //! and WebSocket. Only the work itself is nothing (a 1×1×1 product), so that what is measured is everything around it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,12 +73,23 @@ pub(crate) async fn run(args: CycleArgs) -> Outcome {
         None => tempfile::Builder::new().prefix("econ-bench-").tempdir(),
     }
     .map_err(|error| Failure::outside(format!("cannot create a folder for the benchmark: {error}")))?;
+    if in_memory(folder.path()) {
+        let hint =
+            "the cluster's folder is in memory, so commits cost nothing: name one on a disk with --dir";
+        let _ = writeln!(std::io::stderr(), "econ: {hint}");
+    }
     let bench = Bench::start(folder.path(), &args).await?;
     let measured = bench.measure(&args).await;
     bench.stop().await?;
     let (measured, baseline) = measured?;
     report(&args, &measured, baseline);
     Ok(())
+}
+
+/// Whether a folder lives in memory only.
+fn in_memory(folder: &Path) -> bool {
+    nix::sys::statfs::statfs(folder)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
 }
 
 struct Bench {

@@ -66,6 +66,13 @@ pub(crate) fn thousands(digits: &str) -> String {
     out
 }
 
+/// `1 payee`, `1,234 payees`.
+pub(crate) fn counted(count: impl std::fmt::Display, what: &str) -> String {
+    let digits = count.to_string();
+    let s = if digits == "1" { "" } else { "s" };
+    format!("{} {what}{s}", thousands(&digits))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +105,11 @@ mod tests {
             let said = failure.to_string().to_lowercase();
             assert!(said.contains(reason), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!((counted(1, "payee"), counted(1_234, "payee")), ("1 payee".into(), "1,234 payees".into()));
     }
 
     #[test]

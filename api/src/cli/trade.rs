@@ -175,7 +175,10 @@ pub(crate) async fn rfq(command: RfqCommand) -> Outcome {
                 ));
                 say(format_args!("region    {}", found.region.as_deref().unwrap_or("any")));
                 say(format_args!("at most   {}", show(&market, found.asset_id, &found.max_price)));
-                say(format_args!("asked     {} providers", found.invited.unwrap_or_default()));
+                say(format_args!(
+                    "asked     {}",
+                    amount::counted(found.invited.unwrap_or_default(), "provider")
+                ));
                 say(format_args!("until     {}", moment(found.expires_at_us)));
                 if let Some(order) = found.order_id {
                     say(format_args!("order     {order}"));
@@ -233,7 +236,7 @@ async fn open(args: OpenArgs) -> Outcome {
         if asked == 0 {
             say("asked    nobody: no provider is free that fits the class, region, size and price");
         } else {
-            say(format_args!("asked    {asked} providers"));
+            say(format_args!("asked    {}", amount::counted(asked, "provider")));
             say(format_args!("Next: econ offers {} --wait 5", rfq.rfq_id));
         }
     });

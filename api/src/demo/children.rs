@@ -68,11 +68,25 @@ struct Running {
     output: Option<Lines<BufReader<ChildStdout>>>,
 }
 
+impl Spec {
+    /// The same child at the port where it was found: whoever knows the address must find it there again.
+    fn at_port_of(mut self, ready: &Value) -> Self {
+        let port = ready["url"].as_str().and_then(|url| url.rsplit(':').next());
+        if let (Some(port), Some(place)) = (port, self.args.iter().position(|arg| arg == "--port"))
+            && let Some(value) = self.args.get_mut(place + 1)
+        {
+            *value = port.into();
+        }
+        self
+    }
+}
+
 impl Watched {
     /// Starts a child, waits until it is ready if it announces that, and watches over it from then on.
     pub(crate) async fn start(spec: Spec, notices: mpsc::UnboundedSender<Notice>) -> Outcome<Self> {
         let mut running = spawn(&spec)?;
         let ready = running.ready(&spec).await?;
+        let spec = spec.at_port_of(&ready);
         let (stop, stopped) = oneshot::channel();
         let watcher = tokio::spawn(watch(spec, running, ready.clone(), notices, stopped));
         Ok(Self { ready, stop, watcher })
@@ -235,5 +249,25 @@ fn how(status: Option<ExitStatus>) -> String {
             },
             None => format!("exit status {}", status.code().unwrap_or_default()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_started_again_at_the_port_it_had() {
+        let args = ["up", "--port", "0", "--ready-json"].map(OsString::from).to_vec();
+        let spec = Spec { name: "server".into(), args, log: PathBuf::new(), announces: true };
+        let again = spec.at_port_of(&serde_json::json!({ "url": "http://127.0.0.1:36889" }));
+        assert_eq!(again.args, ["up", "--port", "36889", "--ready-json"].map(OsString::from));
+    }
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        use std::os::unix::process::ExitStatusExt as _;
+        assert_eq!(how(Some(ExitStatus::from_raw(9))), "SIGKILL");
+        assert_eq!(how(Some(ExitStatus::from_raw(1 << 8))), "exit status 1");
     }
 }

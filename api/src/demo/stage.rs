@@ -147,7 +147,10 @@ impl Stage {
     /// What to open and to type next.
     pub(crate) fn urls(&self, data_dir: &Path, serving: bool) -> Vec<(String, String)> {
         let at = |path: &str| format!("{}{path}", self.url);
-        let dir = data_dir.display();
+        // The URL may hold a password: it is not repeated.
+        let database =
+            if matches!(self.database, Database::External(_)) { " --database-url URL" } else { "" };
+        let place = format!("--data-dir {}{database}", data_dir.display());
         let mut look = Vec::new();
         if serving {
             look.push(("page", at("/")));
@@ -155,10 +158,10 @@ impl Stage {
             look.push(("rest", at("/openapi.json")));
             look.push(("metrics", at("/metrics")));
         } else {
-            look.push(("serve", format!("econ up --data-dir {dir}")));
+            look.push(("serve", format!("econ up {place}")));
         }
-        look.push(("sql", format!("econ psql --data-dir {dir} --role auditor")));
-        look.push(("prove", format!("econ verify --data-dir {dir}")));
+        look.push(("sql", format!("econ psql {place} --role auditor")));
+        look.push(("prove", format!("econ verify {place}")));
         look.into_iter().map(|(name, what)| (name.to_owned(), what)).collect()
     }
 

@@ -8,7 +8,7 @@ use provider_agent::client::AssetInfo;
 use serde_json::{Value, json};
 
 use super::plan::Plan;
-use crate::cli::amount::{decimal, thousands};
+use crate::cli::amount::{counted, decimal, thousands};
 use crate::cli::failure::Outcome;
 use crate::cli::place::Database;
 use crate::cli::views::{self, whole};
@@ -345,12 +345,6 @@ fn segment_meaning(segment: &str) -> &'static str {
     }
 }
 
-/// `1 payee`, `1,234 payees`.
-fn counted(count: u128, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{} {what}{s}", thousands(&count.to_string()))
-}
-
 /// A share with one decimal place, computed in whole numbers.
 fn percent(part: u128, whole: u128) -> String {
     if whole == 0 {
@@ -360,9 +354,10 @@ fn percent(part: u128, whole: u128) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
+/// Seconds with three decimal places.
 fn seconds(nanoseconds: u128) -> String {
-    let tenths = nanoseconds / 100_000_000;
-    format!("{}.{}", thousands(&(tenths / 10).to_string()), tenths % 10)
+    let milliseconds = nanoseconds / 1_000_000;
+    format!("{}.{:03}", thousands(&(milliseconds / 1_000).to_string()), milliseconds % 1_000)
 }
 
 /// A count as a JSON number.
@@ -381,6 +376,7 @@ mod tests {
         {
             assert_eq!(percent(part, whole), expected);
         }
-        assert_eq!(seconds(1_234_567_000_000), "1,234.5");
+        assert_eq!(seconds(1_234_567_000_000), "1,234.567");
+        assert_eq!(seconds(4_000_000), "0.004");
     }
 }

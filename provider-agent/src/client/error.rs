@@ -126,6 +126,8 @@ pub(super) fn refusal_of(status: u16, retry_after: Option<Duration>, body: &[u8]
         }),
         // Said by whatever stands before the house while the house is away.
         Err(_) if matches!(status, 502..=504) => ClientError::Unreachable(format!("status {status}")),
+        // A GraphQL request that was turned away before it was read: its errors are all there is.
+        Err(_) if let Err(refused @ ClientError::Refused(_)) = graphql_data(body) => refused,
         Err(_) => {
             let said: String = String::from_utf8_lossy(body).chars().take(200).collect();
             ClientError::Unintelligible(format!("status {status} without a problem report: {said:?}"))
@@ -195,4 +197,19 @@ fn graphql_refusal(error: GraphqlError) -> ClientError {
     };
     let status = status.unwrap_or(500);
     ClientError::Refused(Refusal { code, status, detail, seq, receipt_id, replayed, retry_after: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_graphql_request_that_was_turned_away_names_its_code() {
+        let body = br#"{"data":null,"errors":[{"message":"unknown key","extensions":{"code":"UI202","status":401}}]}"#;
+        let refused = refusal_of(401, None, body);
+        assert_eq!(refused.code(), Some("UI202"));
+        assert!(!refused.is_passing());
+        assert!(matches!(refusal_of(401, None, b"<html>"), ClientError::Unintelligible(_)));
+        assert!(refusal_of(503, None, b"<html>").is_passing());
+    }
 }
