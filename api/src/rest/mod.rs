@@ -10,8 +10,10 @@ pub(crate) mod receipts;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 
 use crate::server::ServerState;
 
@@ -41,7 +43,24 @@ struct Api;
 
 /// The OpenAPI 3.1 document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Api::openapi()
+    let mut document = Api::openapi();
+    for item in document.paths.paths.values_mut() {
+        for operation in
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
+        {
+            for (status, response) in &mut operation.responses.responses {
+                // A description is required, and the status in words says as much as anybody could.
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    let reason =
+                        status.parse::<StatusCode>().ok().and_then(|status| status.canonical_reason());
+                    response.description = reason.unwrap_or("Answer").to_owned();
+                }
+            }
+        }
+    }
+    document
 }
 
 /// The routes under `/v1`, live lanes not included.
@@ -81,5 +100,13 @@ mod tests {
             }
         }
         assert_eq!(document["paths"].as_object().unwrap().len(), 7);
+        let responses = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|item| item.as_object().unwrap().values());
+        for response in responses.flat_map(|operation| operation["responses"].as_object().unwrap().values()) {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{response}");
+        }
     }
 }

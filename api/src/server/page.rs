@@ -64,8 +64,10 @@ async fn draw(state: &ServerState) -> Result<String, Problem> {
                 ""
             }
         );
-        let settled: u64 = volume.iter().map(|day| day.orders_settled).sum();
-        let refunded: u64 = volume.iter().map(|day| day.orders_refunded).sum();
+        let ended = |state: &str| -> u64 {
+            outcomes.iter().filter(|row| row.state == state).map(|row| row.orders).sum()
+        };
+        let (settled, refunded) = (ended("settled"), ended("refunded"));
         let reachable: u64 = supply.iter().map(|row| row.providers_reachable).sum();
         let providers: u64 = supply.iter().map(|row| row.providers).sum();
         let balanced = balance.iter().all(|asset| asset.difference == "0");

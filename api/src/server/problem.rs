@@ -188,6 +188,10 @@ pub fn hint(code: &str) -> &'static str {
     match code {
         "UB102" => "Send an Idempotency-Key header, new for each new request and the same for each retry.",
         "UB105" => "Make the id now: a UUIDv7 within 24 hours of ledger time (GET /v1/info tells it).",
+        "UB106" => "Send the media type that the message names.",
+        "UB107" => "Send less at once.",
+        "UB108" => "Correct the GraphQL document; GET /graphql helps to write one.",
+        "UB402" | "UB112" => "Look up the path and its methods in /openapi.json.",
         "UB501" => "Send the very same request again: the answer is stored under its Idempotency-Key.",
         "UB601" => "Keep an Idempotency-Key for retries of one request; a new request needs a new key.",
         "UI201" => {
