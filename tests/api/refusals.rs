@@ -1,18 +1,19 @@
 //! Bad input is refused with a code and a hint and changes nothing; what nobody vouches for leaves no row at all.
 
-use proto::prost::Message as _;
 use proto::v1::{self, KeyPurpose, command_body::Kind};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::checks::{changed, domain_digest, verified};
-use crate::support::http::{COMMAND, Craft, Problem, Reply, exchange, graphql, key_of, now_s, read_reply};
+use crate::support::http::{
+    COMMAND, COMMAND_TYPE, COMMANDS, Craft, Problem, Reply, command, exchange, graphql, key_of, mutation,
+    now_s, read_reply,
+};
 use crate::support::kinds;
 use crate::support::market::{Market, id_of};
 use crate::support::party::Party;
 use crate::support::server::Server;
 
-const COMMAND_TYPE: &str = "application/vnd.openagents.econ.v1.CommandBody+protobuf";
 const OPEN_RFQ: &str =
     "mutation Open($input: OpenRfqInput!) { openRfq(input: $input) { seq receiptId replayed facts } }";
 const CANCEL: &str = "cancelRfq(input: { rfqId: \"0190a6c5-1f2e-7c3d-8e4f-5a6b7c8d9e0f\" }) { seq }";
@@ -39,17 +40,6 @@ fn open_rfq(market: &Market, door: Door, signer: &'static str, idempotency_key: 
             mutation(signer, idempotency_key, OPEN_RFQ, json!({ "input": input }))
         }
     }
-}
-
-fn command(signer: &'static str, idempotency_key: &str, kind: Kind) -> Craft {
-    let body = v1::CommandBody { kind: Some(kind) }.encode_to_vec();
-    Craft::new(signer, "POST", Server::commands()).body(COMMAND_TYPE, body).command(idempotency_key)
-}
-
-fn mutation(signer: &'static str, idempotency_key: &str, query: &str, variables: Value) -> Craft {
-    Craft::new(signer, "POST", "/graphql")
-        .body("application/json", graphql(query, variables))
-        .command(idempotency_key)
 }
 
 /// What is wrong with a request, and the answer to it.
@@ -162,7 +152,7 @@ async fn what_cannot_be_read_or_goes_the_wrong_way_leaves_no_row() {
     let sent = |path: &str, content_type: &str, body: &[u8]| {
         Craft::new("buyer", "POST", path).body(content_type, body.to_vec()).command("unreadable")
     };
-    let rest = |body: &[u8]| sent(&Server::commands(), COMMAND_TYPE, body);
+    let rest = |body: &[u8]| sent(COMMANDS, COMMAND_TYPE, body);
     let json = |body: &[u8]| sent("/graphql", "application/json", body);
     let document = |query: &str| json(&graphql(query, Value::Null));
     let typed = |door, content_type: &str| {
@@ -193,8 +183,8 @@ async fn what_cannot_be_read_or_goes_the_wrong_way_leaves_no_row() {
         ("unknown ledger", moved("POST", "/v1/ledgers/77/commands"), 404, "UB401"),
         ("a ledger that is no number", moved("POST", "/v1/ledgers/x/commands"), 400, "UB103"),
         ("a path that is none", moved("POST", "/v1/commands"), 404, "UB402"),
-        ("a command by PUT", moved("PUT", &Server::commands()), 405, "UB112"),
-        ("a command by DELETE", moved("DELETE", &Server::commands()), 405, "UB112"),
+        ("a command by PUT", moved("PUT", COMMANDS), 405, "UB112"),
+        ("a command by DELETE", moved("DELETE", COMMANDS), 405, "UB112"),
     ];
     let before = server.every_row().await;
     for (name, craft, status, code) in cases {
@@ -211,7 +201,7 @@ async fn what_cannot_be_read_or_goes_the_wrong_way_leaves_no_row() {
 async fn an_oversized_body_is_refused_without_being_read_to_its_end() {
     let server = Server::start().await;
     let before = server.every_row().await;
-    for path in [Server::commands(), "/graphql".to_owned()] {
+    for path in [COMMANDS, "/graphql"] {
         let content_type = if path == "/graphql" { "application/json" } else { COMMAND_TYPE };
         let craft = Craft::new("buyer", "POST", path).body(content_type, b"{}".to_vec()).command("large");
         // Announced: refused by its head, before any of it is sent.
@@ -262,26 +252,6 @@ async fn a_mutation_travels_by_post_and_in_no_other_way() {
     assert_eq!(server.every_row().await, before);
 }
 
-/// Sends a command that must be judged and refused: it has a receipt, and the market is as it was.
-async fn refused(server: &Server, craft: &Craft, status: u16, code: &str) -> Problem {
-    let before = domain_digest(&server.market.admin).await;
-    let reply = server.send(craft).await;
-    let problem = reply.problem();
-    assert_eq!((problem.status, problem.code.as_str()), (status, code), "{}", reply.text());
-    assert_eq!(problem.replayed, Some(false), "{}", reply.text());
-    let kept = server
-        .market
-        .text(&format!(
-            "select concat_ws(' ', c.code, encode(r.receipt_id, 'hex')) from base.commands c \
-             join receipts.receipts r using (ledger_id, seq) where c.seq = {}",
-            problem.seq.unwrap()
-        ))
-        .await;
-    assert_eq!(kept, format!("{code} {}", problem.receipt_id.as_ref().unwrap()));
-    assert_eq!(changed(&before, &domain_digest(&server.market.admin).await), Vec::<String>::new(), "{code}");
-    problem
-}
-
 #[tokio::test]
 async fn a_used_key_a_used_nonce_and_a_lately_revoked_key_change_nothing() {
     let mut server = Server::start().await;
@@ -291,11 +261,11 @@ async fn a_used_key_a_used_nonce_and_a_lately_revoked_key_change_nothing() {
         let first = open_rfq(market, door, "buyer", &key);
         assert_eq!(server.send(&first).await.status, 200);
         // The same idempotency key for another request.
-        refused(&server, &open_rfq(market, door, "buyer", &key), 422, "UB601").await;
+        server.refused(&open_rfq(market, door, "buyer", &key), 422, "UB601").await;
         // The nonce of an earlier request under a new key.
         let again = open_rfq(market, door, "buyer", &format!("new-{door:?}"));
         let again = Craft { nonce: first.nonce.clone(), ..again };
-        refused(&server, &again, 401, "UI205").await;
+        server.refused(&again, 401, "UI205").await;
     }
     // A key that was good a moment ago: the server may still remember it as that, the database does not.
     let late = Party::new("late", KeyPurpose::Buyer);
@@ -433,24 +403,24 @@ async fn an_expired_offer_an_exceeded_cap_and_an_empty_wallet_are_refused() {
     let market = &server.market;
     let accept = |signer, key: &str, offer, cap: &str| command(signer, key, kinds::accept_offer(offer, cap));
     let offered = market.offered().await;
-    refused(&server, &accept("buyer", "cap", offered.offer, "3699"), 429, "UM701").await;
-    refused(&server, &accept("provider", "thief", offered.offer, "10000"), 403, "UI301").await;
-    refused(&server, &accept("buyer", "none", market.id(), "10000"), 404, "UM402").await;
+    server.refused(&accept("buyer", "cap", offered.offer, "3699"), 429, "UM701").await;
+    server.refused(&accept("provider", "thief", offered.offer, "10000"), 403, "UI301").await;
+    server.refused(&accept("buyer", "none", market.id(), "10000"), 404, "UM402").await;
 
     let poor = Party::new("poor", KeyPurpose::Buyer);
     poor.register(&market.pipeline).await;
     let (rfq, offer) = (market.id(), market.id());
     market.must(&poor, Kind::OpenRfq(kinds::rfq(rfq))).await;
     market.must(&market.provider, Kind::SubmitOffer(kinds::offer(offer, rfq))).await;
-    refused(&server, &accept("poor", "poor", offer, "10000"), 429, "UM702").await;
-    refused(&server, &accept("buyer", "another's", offer, "10000"), 403, "UM301").await;
+    server.refused(&accept("poor", "poor", offer, "10000"), 429, "UM702").await;
+    server.refused(&accept("buyer", "another's", offer, "10000"), 403, "UM301").await;
 
     let asked = market.asked().await;
     let short = market.id();
     let soon = v1::SubmitOffer { valid_for_ms: 1_000, ..kinds::offer(short, asked.rfq) };
     market.must(&market.provider, Kind::SubmitOffer(soon)).await;
     market.advance(std::time::Duration::from_secs(2));
-    refused(&server, &accept("buyer", "late", short, "10000"), 422, "UM602").await;
+    server.refused(&accept("buyer", "late", short, "10000"), 422, "UM602").await;
 
     server.stop().await;
     server.market.pipeline.shutdown().await;

@@ -11,13 +11,39 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
 use proto::httpsig::{BodyDigest, fresh_nonce};
 use proto::keys::KeyPair;
+use proto::prost::Message as _;
+use proto::v1::{self, command_body::Kind};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+/// Where commands go over REST.
+pub const COMMANDS: &str = "/v1/ledgers/1/commands";
+
 /// What a command's signature covers.
 pub const COMMAND: [&str; 5] =
     ["@method", "@target-uri", "content-type", "content-digest", "idempotency-key"];
+
+/// The media type of a command over REST.
+pub const COMMAND_TYPE: &str = "application/vnd.openagents.econ.v1.CommandBody+protobuf";
+
+/// A command over REST.
+pub fn command(signer: &'static str, idempotency_key: impl Into<String>, kind: Kind) -> Craft {
+    let body = v1::CommandBody { kind: Some(kind) }.encode_to_vec();
+    Craft::new(signer, "POST", COMMANDS).body(COMMAND_TYPE, body).command(idempotency_key)
+}
+
+/// A command over GraphQL.
+pub fn mutation(
+    signer: &'static str,
+    idempotency_key: impl Into<String>,
+    query: &str,
+    variables: Value,
+) -> Craft {
+    Craft::new(signer, "POST", "/graphql")
+        .body("application/json", graphql(query, variables))
+        .command(idempotency_key)
+}
 
 /// A request to be signed and sent. Everything is as it should be until a test says otherwise.
 #[derive(Clone)]

@@ -14,8 +14,8 @@ use splitter::payouts::PayoutOptions;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::checks::rows;
-use super::http::{Craft, key_of};
+use super::checks::{changed, domain_digest, rows};
+use super::http::{Craft, Problem, Reply, key_of};
 use super::market::Market;
 use super::party::LEDGER;
 
@@ -83,13 +83,26 @@ impl Server {
         Client::new(&self.url, Arc::new(key)).unwrap().with_retry(Retry::never())
     }
 
-    /// The REST door for commands.
-    pub fn commands() -> String {
-        format!("/v1/ledgers/{LEDGER}/commands")
+    pub async fn send(&self, craft: &Craft) -> Reply {
+        craft.send(&self.url).await
     }
 
-    pub async fn send(&self, craft: &Craft) -> super::http::Reply {
-        craft.send(&self.url).await
+    /// Sends a command that must be judged and refused: it has its receipt, and the market is as it was.
+    pub async fn refused(&self, craft: &Craft, status: u16, code: &str) -> Problem {
+        let db = &self.market.admin;
+        let before = domain_digest(db).await;
+        let reply = self.send(craft).await;
+        let problem = reply.problem();
+        assert_eq!((problem.status, problem.code.as_str()), (status, code), "{}", reply.text());
+        assert_eq!(problem.replayed, Some(false), "{}", reply.text());
+        let kept = format!(
+            "select concat_ws(' ', c.code, encode(r.receipt_id, 'hex')) from base.commands c \
+             join receipts.receipts r using (ledger_id, seq) where c.seq = {}",
+            problem.seq.unwrap()
+        );
+        assert_eq!(self.market.text(&kept).await, format!("{code} {}", problem.receipt_id.as_ref().unwrap()));
+        assert_eq!(changed(&before, &domain_digest(db).await), Vec::<String>::new(), "{code}");
+        problem
     }
 
     /// Insists that `econ verify`'s checks pass, with commands that came as GraphQL in the log.
