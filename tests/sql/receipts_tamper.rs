@@ -216,6 +216,48 @@ async fn swapped_signatures_and_changed_bodies_of_commands_are_found() {
     verified(&market).await;
 }
 
+/// Not every column decides something when the log is replayed; each is under the receipt's signature all the same.
+#[tokio::test]
+async fn what_decides_nothing_cannot_be_changed_either() {
+    let market = Market::start().await;
+    // An accepting clock that went back: ledger time is later than the moment of acceptance.
+    market.advance(std::time::Duration::from_secs(3_600));
+    market.asked().await;
+    market.pipeline.clock().simulate(0);
+    let late = market.must(&market.buyer, Kind::OpenRfq(kinds::rfq(market.id()))).await;
+    market.pipeline.shutdown().await;
+    verified(&market).await;
+    let one = late.seq;
+    assert_eq!(
+        market
+            .count(&format!("select count(*) from base.commands where seq = {one} and accepted_at < at"))
+            .await,
+        1
+    );
+    market
+        .admin
+        .batch_execute(
+            "set session_replication_role = replica; create temp table kept as select * from base.commands",
+        )
+        .await
+        .unwrap();
+    for (column, value) in [
+        ("accepted_at", "accepted_at - interval '1 second'"),
+        ("recorded", "'{\"a\": \"story\"}'"),
+        ("simulated", "false"),
+        ("rules_version", "2"),
+    ] {
+        change(&market, &format!("update base.commands set {column} = {value} where seq = {one}")).await;
+        found(&market, "receipts.content", &format!("receipts.receipts seq {one}")).await;
+        market
+            .admin
+            .batch_execute("delete from base.commands; insert into base.commands select * from kept")
+            .await
+            .unwrap();
+    }
+    verified(&market).await;
+}
+
 #[tokio::test]
 async fn a_reordered_log_is_found() {
     let market = tampering().await;

@@ -1,5 +1,6 @@
 //! What one command is on its way into `base.decide`, and the receipt that comes of it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto::ids::{Hash32, ReceiptId};
@@ -189,8 +190,25 @@ pub(crate) fn receipt_payload(
         simulated: entry.simulated,
         rules_version: u32::try_from(decided.rules_version).unwrap_or_default(),
         facts_json: decided.facts.clone(),
+        accepted_at_us: entry.accepted_at_us,
+        log_hash: log_hash(entry).into(),
     }
     .encode_to_vec()
+}
+
+/// What the log keeps of a command and no other field of its receipt commits to; see `log_hash` in receipt.proto.
+fn log_hash(entry: &Entry) -> Hash32 {
+    // jsonb keeps neither the order of keys nor blanks. What is not an object is nothing that the pipeline ever recorded.
+    let recorded = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(&entry.recorded);
+    let recorded = recorded.and_then(|object| serde_json::to_vec(&object)).unwrap_or_default();
+    let signed_body = entry.signed_body.as_deref().unwrap_or_default();
+    let parts = [entry.signature_base.as_slice(), &entry.signature, signed_body, &recorded];
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    Hash32::of(&bytes)
 }
 
 /// Signs a payload; the envelope's exact bytes are the log's leaf.

@@ -320,7 +320,9 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> String {
         ledger_time_us,
         simulated,
         rules_version,
-        facts_json
+        facts_json,
+        accepted_at_us,
+        log_hash
     );
     "its bytes are not the canonical encoding".into()
 }
