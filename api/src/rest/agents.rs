@@ -46,7 +46,7 @@ pub(crate) struct KeyJson {
 /// An agent with its public keys.
 #[utoipa::path(
     get, path = "/v1/agents/{agent_id}",
-    params(("agent_id" = String, Path, description = "UUID")),
+    params(("agent_id" = String, Path, description = "UUID", pattern = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")),
     responses(
         (status = 200, body = AgentJson),
         (status = 400, body = ProblemJson, content_type = "application/problem+json"),

@@ -53,7 +53,7 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 /// Stores an artifact under its BLAKE3 hash. Sending what is stored already succeeds, and proves to hold it.
 #[utoipa::path(
     put, path = "/v1/artifacts/{hash}",
-    params(("hash" = String, Path, description = "BLAKE3 of the bytes, hex"), LedgerQuery),
+    params(("hash" = String, Path, description = "BLAKE3 of the bytes, hex", pattern = "^[0-9a-f]{64}$"), LedgerQuery),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "Known already", body = Stored),
@@ -110,7 +110,7 @@ pub(crate) async fn upload(
 /// checks the hash again.
 #[utoipa::path(
     get, path = "/v1/artifacts/{hash}",
-    params(("hash" = String, Path, description = "BLAKE3 of the bytes, hex"), LedgerQuery),
+    params(("hash" = String, Path, description = "BLAKE3 of the bytes, hex", pattern = "^[0-9a-f]{64}$"), LedgerQuery),
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 401, body = ProblemJson, content_type = "application/problem+json"),
@@ -147,7 +147,7 @@ pub(crate) async fn download(
 /// The uploader withdraws its bytes; they are deleted once nobody else has uploaded the same.
 #[utoipa::path(
     delete, path = "/v1/artifacts/{hash}",
-    params(("hash" = String, Path, description = "BLAKE3 of the bytes, hex"), LedgerQuery),
+    params(("hash" = String, Path, description = "BLAKE3 of the bytes, hex", pattern = "^[0-9a-f]{64}$"), LedgerQuery),
     responses(
         (status = 204),
         (status = 401, body = ProblemJson, content_type = "application/problem+json"),

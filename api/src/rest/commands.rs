@@ -55,7 +55,7 @@ pub(crate) struct AnswerJson {
 #[utoipa::path(
     post, path = "/v1/ledgers/{ledger_id}/commands",
     params(
-        ("ledger_id" = u32, Path, description = "The ledger that decides"),
+        ("ledger_id" = u32, Path, description = "The ledger that decides", minimum = 1, maximum = 2147483647),
         ("Idempotency-Key" = String, Header, description = "New for each request, the same for each retry"),
         ("Content-Digest" = String, Header, description = "sha-256=:base64:"),
         ("Signature-Input" = String, Header, description = "RFC 9421, tag \"econ\""),

@@ -16,7 +16,7 @@ use crate::server::problem::{Problem, ProblemJson, json};
 /// The newest signed checkpoint, a C2SP signed note.
 #[utoipa::path(
     get, path = "/v1/ledgers/{ledger_id}/checkpoint",
-    params(("ledger_id" = u32, Path, description = "The ledger")),
+    params(("ledger_id" = u32, Path, description = "The ledger", minimum = 1, maximum = 2147483647)),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 404, body = ProblemJson, content_type = "application/problem+json"),
@@ -36,6 +36,7 @@ pub(crate) async fn checkpoint(
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProofQuery {
     /// seq of the receipt's command; its leaf is one less.
+    #[param(minimum = 1)]
     seq: u64,
     /// Leaves of the tree; left out: those of the newest checkpoint.
     size: Option<u64>,
@@ -59,7 +60,7 @@ pub(crate) struct ProofJson {
 /// The proof that a receipt is in the log. The leaf is SHA-256(0x00 || the receipt's exact envelope).
 #[utoipa::path(
     get, path = "/v1/ledgers/{ledger_id}/proof",
-    params(("ledger_id" = u32, Path, description = "The ledger"), ProofQuery),
+    params(("ledger_id" = u32, Path, description = "The ledger", minimum = 1, maximum = 2147483647), ProofQuery),
     responses(
         (status = 200, body = ProofJson),
         (status = 400, body = ProblemJson, content_type = "application/problem+json"),

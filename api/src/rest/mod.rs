@@ -44,10 +44,20 @@ struct Api;
 /// The OpenAPI 3.1 document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = Api::openapi();
+    let command =
+        document.paths.paths.get("/v1/ledgers/{ledger_id}/commands").and_then(|item| item.post.as_ref());
+    let problem = command.and_then(|command| command.responses.responses.get("400")).cloned();
     for item in document.paths.paths.values_mut() {
         for operation in
             [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten()
         {
+            // What any path may answer.
+            for status in ["400", "429", "500", "503"] {
+                let answers = &mut operation.responses.responses;
+                if let (Some(problem), false) = (&problem, answers.contains_key(status)) {
+                    answers.insert(status.to_owned(), problem.clone());
+                }
+            }
             for (status, response) in &mut operation.responses.responses {
                 // A description is required, and the status in words says as much as anybody could.
                 if let RefOr::T(response) = response

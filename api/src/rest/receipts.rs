@@ -23,6 +23,7 @@ use crate::server::problem::{Problem, ProblemJson, internal, json};
 #[serde(deny_unknown_fields)]
 pub(crate) struct LedgerQuery {
     /// 1 unless stated.
+    #[param(minimum = 1, maximum = 2147483647, default = 1)]
     #[serde(default = "first_ledger")]
     pub(crate) ledger: u32,
 }
@@ -67,7 +68,7 @@ pub(crate) struct ReceiptJson {
 /// The exact DSSE envelope, or JSON with `Accept: application/json`.
 #[utoipa::path(
     get, path = "/v1/receipts/{receipt}",
-    params(("receipt" = String, Path, description = "seq, or receipt id in hex"), LedgerQuery),
+    params(("receipt" = String, Path, description = "seq, or receipt id in hex", pattern = "^([0-9]{1,19}|[0-9a-f]{64})$"), LedgerQuery),
     responses(
         (status = 200, body = ReceiptJson),
         (status = 401, body = ProblemJson, content_type = "application/problem+json"),

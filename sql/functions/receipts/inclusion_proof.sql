@@ -7,7 +7,7 @@ declare
   v_k bigint;
   v_proof bytea[] := '{}';
 begin
-  if p_index < 0 or p_index >= p_size or p_size > (select l.size from receipts.logs l where l.ledger_id = p_ledger_id) then
+  if p_index < 0 or p_index >= p_size or p_size > coalesce((select l.size from receipts.logs l where l.ledger_id = p_ledger_id), 0) then
     return null;
   end if;
   -- Walk down from the root: at each split the other half's hash belongs to the proof.
