@@ -61,6 +61,8 @@ fn describe() {
     );
     describe_gauge!("econ_websocket_connections", "Live connections, by lane");
     describe_counter!("econ_artifact_bytes_total", "Artifact bytes, by direction");
+    describe_histogram!("econ_batch_commands", "Commands decided in one transaction");
+    describe_counter!("econ_batches_split_total", "Batches that raised and were decided again one by one");
     describe_counter!("econ_house_commands_total", "Commands of the house's timers, by action and code");
 }
 
