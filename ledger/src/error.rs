@@ -80,13 +80,9 @@ impl From<tokio_postgres::Error> for Error {
 
 impl From<deadpool_postgres::PoolError> for Error {
     fn from(error: deadpool_postgres::PoolError) -> Self {
-        match error {
-            deadpool_postgres::PoolError::Backend(error) => error.into(),
-            _ => Self::new(
-                "UB801",
-                "the database cannot be reached at this moment: send the same request again",
-            ),
-        }
+        // No connection could be had, for whatever reason (refused, full, closed for maintenance): nothing was sent yet.
+        tracing::warn!(%error, "no connection to the database");
+        Self::new("UB801", "the database cannot be reached at this moment: send the same request again")
     }
 }
 

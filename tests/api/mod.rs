@@ -1,4 +1,9 @@
 //! The server from outside: HTTP and WebSocket on a real port, one file per subject.
 
+mod artifacts;
 mod authority;
+mod graphql;
+mod paid_run;
 mod refusals;
+mod rest;
+mod streams;

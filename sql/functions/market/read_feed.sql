@@ -30,7 +30,8 @@ begin
     q.max_duration_ms, case when p.kind in ('ticket', 'order', 'closed') then o.input_hash end, o.output_hash,
     coalesce(o.provider_id, case when p.kind = 'offer' then f.provider_id end), o.provider_key_id,
     coalesce(o.price_per_unit, case when p.kind = 'offer' then f.price_per_unit end), case when p.kind = 'offer' then f.price end, o.held,
-    o.run_ticket_id, t.issued_at, t.nonce, o.judge_by, o.paid, o.refunded,
+    o.run_ticket_id, t.issued_at, t.nonce, o.judge_by,
+    case when p.kind = 'closed' then o.paid end, case when p.kind = 'closed' then o.refunded end,
     case when p.kind = 'closed' then coalesce((select sum(l.amount) from splits.legs l
       where l.ledger_id = p_ledger_id and l.order_id = p.subject_id and l.payee_id = p_actor), 0) end,
     y.amount
