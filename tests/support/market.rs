@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use ledger::clock::Clock;
+use ledger::clock::{Clock, system_now_us};
 use ledger::house::{Hand, House};
 use ledger::pipeline::{Answer, Pipeline, PipelineOptions};
 use ledger::testing::TestDb;
@@ -40,6 +40,8 @@ pub struct Market {
     /// Gets the creator share of every order.
     pub payee: Party,
     offset_us: AtomicI64,
+    /// Where the clock stands still, Unix microseconds; 0: it runs.
+    frozen_us: AtomicI64,
     keys: AtomicU64,
     dir: TempDir,
     pub db: TestDb,
@@ -58,6 +60,7 @@ impl Market {
             provider: Party::new("provider", KeyPurpose::Provider),
             payee: Party::new("payee", KeyPurpose::Payee),
             offset_us: AtomicI64::new(0),
+            frozen_us: AtomicI64::new(0),
             keys: AtomicU64::new(0),
             dir,
             db,
@@ -102,11 +105,31 @@ impl Market {
         uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
     }
 
+    /// From now on time stands still between commands and passes only by [`Market::advance`]: however slow the machine,
+    /// deadlines fall where the test put them.
+    pub fn freeze(&self) {
+        self.frozen_us.store(self.pipeline.now_us(), Ordering::Relaxed);
+        self.tick();
+    }
+
     /// From now on the accepting clock is a simulated one, later by this much than it was.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap();
-        let offset = self.offset_us.fetch_add(by, Ordering::Relaxed) + by;
-        self.pipeline.clock().simulate(offset);
+        if self.frozen_us.load(Ordering::Relaxed) > 0 {
+            self.frozen_us.fetch_add(by, Ordering::Relaxed);
+            self.tick();
+        } else {
+            let offset = self.offset_us.fetch_add(by, Ordering::Relaxed) + by;
+            self.pipeline.clock().simulate(offset);
+        }
+    }
+
+    /// Puts a clock that stands still back to where it stands.
+    fn tick(&self) {
+        let frozen_us = self.frozen_us.load(Ordering::Relaxed);
+        if frozen_us > 0 {
+            self.pipeline.clock().simulate(frozen_us - system_now_us());
+        }
     }
 
     /// One of the house's keys as a party that signs over HTTP.
@@ -115,14 +138,17 @@ impl Market {
     }
 
     pub async fn send(&self, party: &Party, kind: Kind) -> Answer {
+        self.tick();
         party.send(&self.pipeline, &self.key(), kind).await
     }
 
     pub async fn must(&self, party: &Party, kind: Kind) -> Answer {
+        self.tick();
         party.must(&self.pipeline, &self.key(), kind).await
     }
 
     pub async fn hand(&self, hand: Hand, kind: Kind) -> Answer {
+        self.tick();
         let body = v1::CommandBody { kind: Some(kind) };
         self.pipeline.submit_service(LEDGER, hand, &self.key(), body).await.unwrap()
     }
