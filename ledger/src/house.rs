@@ -32,11 +32,23 @@ impl House {
     pub fn load_or_create(dir: &Path) -> Result<Self, KeyFileError> {
         let io = |source| KeyFileError::Io { path: dir.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        Self::each(dir, load_or_create)
+    }
+
+    /// Loads the four keys of a market that exists already: new ones in place of lost ones would be somebody else's.
+    pub fn load(dir: &Path) -> Result<Self, KeyFileError> {
+        Self::each(dir, |path| KeyPair::load(path).map(Arc::new))
+    }
+
+    fn each(
+        dir: &Path,
+        key: impl Fn(&Path) -> Result<Arc<KeyPair>, KeyFileError>,
+    ) -> Result<Self, KeyFileError> {
         Ok(Self {
-            operator: load_or_create(&dir.join("operator.pem"))?,
-            service: load_or_create(&dir.join("service.pem"))?,
-            verifier: load_or_create(&dir.join("verifier.pem"))?,
-            receipt: load_or_create(&dir.join("receipt.pem"))?,
+            operator: key(&dir.join("operator.pem"))?,
+            service: key(&dir.join("service.pem"))?,
+            verifier: key(&dir.join("verifier.pem"))?,
+            receipt: key(&dir.join("receipt.pem"))?,
         })
     }
 
@@ -71,5 +83,21 @@ fn load_or_create(path: &Path) -> Result<Arc<KeyPair>, KeyFileError> {
         // Somebody else was first: theirs is the key.
         Err(KeyFileError::Exists(_)) => KeyPair::load(path).map(Arc::new),
         saved => saved.map(|()| Arc::new(key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_a_lost_one_is_not_replaced_in_a_market_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = dir.path().join("keys");
+        let made = House::load_or_create(&keys).unwrap();
+        assert_eq!(House::load(&keys).unwrap().agent(Hand::Operator), made.agent(Hand::Operator));
+        std::fs::remove_file(keys.join("verifier.pem")).unwrap();
+        assert!(matches!(House::load(&keys), Err(KeyFileError::Io { .. })));
+        assert!(!keys.join("verifier.pem").exists());
     }
 }

@@ -137,8 +137,19 @@ impl Market {
         let (database, lock) = Database::serve(place).await?;
         let data_dir = place.data_dir()?;
         database.load().await?;
-        let house = House::load_or_create(&data_dir.join("keys"))?;
         let reader = Reader::new(database.config("econ_api"), READERS)?;
+        let known = ledger::base::read_ledgers(&reader).await?;
+        let known = known.into_iter().find(|known| known.ledger_id == LEDGER && known.last_seq > 0);
+        let promised = ledger::pipeline::checkpoint_path(&data_dir.join(CHECKPOINTS), LEDGER).exists();
+        let keys = data_dir.join("keys");
+        let house = if known.is_some() || promised {
+            House::load(&keys).map_err(|error| {
+                let why = format!("{error}. This market exists: put its keys back from your backup, new ones are not its own");
+                Failure::new("UB603", why)
+            })?
+        } else {
+            House::load_or_create(&keys)?
+        };
         let pipeline = Pipeline::start(PipelineOptions {
             database: database.config("econ_api"),
             house: house.clone(),
@@ -150,8 +161,6 @@ impl Market {
         // A log that was cut off is not served, and nothing is appended to it.
         pipeline.check_checkpoints().await?;
         let origin = origin(&house);
-        let known = ledger::base::read_ledgers(&reader).await?;
-        let known = known.into_iter().find(|known| known.ledger_id == LEDGER && known.last_seq > 0);
         let is_new = known.is_none();
         match known {
             Some(known) if known.origin != origin => {
