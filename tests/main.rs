@@ -12,6 +12,7 @@
 )]
 
 mod api;
+mod e2e;
 mod race;
 mod sql;
 mod support;

@@ -5,4 +5,5 @@ pub mod http;
 pub mod kinds;
 pub mod market;
 pub mod party;
+pub mod program;
 pub mod server;

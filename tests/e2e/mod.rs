@@ -1,0 +1,5 @@
+//! Whole runs of the built `econ`: what a stranger types, and what may befall it.
+
+mod cli;
+mod demo;
+mod kill;
