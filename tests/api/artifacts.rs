@@ -217,7 +217,7 @@ async fn an_erased_artifact_is_gone_for_everybody_once_nobody_else_holds_it() {
     assert_eq!(get(&server, "provider", &name).await.body, b"personal");
     // The log knows names only: nothing of the content was ever in a row.
     let dump = server.market.count(
-        "select count(*) from base.commands where position('personal' in convert_from(body, 'LATIN1')) > 0",
+        "select count(*) from base.commands where position(convert_to('personal', 'UTF8') in body) > 0",
     );
     assert_eq!(dump.await, 0);
 }

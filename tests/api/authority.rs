@@ -259,6 +259,7 @@ async fn live_data_travels_over_two_websockets_and_nothing_else() {
     }
     assert!(paths.len() >= 16, "the walk has gone blind: {paths:?}");
     let mut upgraded = BTreeSet::new();
+    let parameter = Regex::new(r"\{([^}]+)\}").unwrap();
     for path in &paths {
         let of = |name: &str| match name {
             "ledger_id" | "receipt" => "1".to_owned(),
@@ -267,7 +268,6 @@ async fn live_data_travels_over_two_websockets_and_nothing_else() {
             "*name" => "econ.css".to_owned(),
             other => panic!("no example of {other} in {path}"),
         };
-        let parameter = Regex::new(r"\{([^}]+)\}").unwrap();
         let concrete = parameter.replace_all(path, |found: &regex::Captures<'_>| of(&found[1])).into_owned();
         // Asked for a stream of events, it answers once and in another type.
         let craft = Craft::new("provider", "GET", concrete.clone()).header("accept", "text/event-stream");

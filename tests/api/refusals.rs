@@ -452,7 +452,7 @@ async fn an_honest_retry_gets_the_stored_answer_over_either_door() {
         assert_eq!(server.every_row().await, before, "a retry leaves no row");
 
         // A refusal is stored as well.
-        let none = command("buyer", &format!("none-{door:?}"), kinds::cancel_rfq(market.id()));
+        let none = command("buyer", format!("none-{door:?}"), kinds::cancel_rfq(market.id()));
         let first = server.send(&none).await.problem();
         let again = server.send(&none.anew()).await.problem();
         assert_eq!((first.code.as_str(), first.replayed), ("UM401", Some(false)));

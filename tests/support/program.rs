@@ -1,6 +1,6 @@
 //! The built `econ` as a person runs it: processes, their data dir, and what is in its books afterwards.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -80,10 +80,6 @@ impl Folder {
         let path = scratch_dir("econ-e2e-");
         let watchdog = Watchdog::over(&path);
         Folder { path, _watchdog: watchdog }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     pub fn text(&self) -> &str {
