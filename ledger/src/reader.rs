@@ -29,9 +29,13 @@ impl Reader {
     /// At most `connections_max` connections, opened when they are needed. `config` names the role: `econ_api` for the
     /// server. `UB801`: the pool cannot be made.
     pub fn new(mut config: tokio_postgres::Config, connections_max: usize) -> Result<Self, Error> {
+        // Reads look rows up by key; one plan per function and connection is enough, and compiling never pays off.
+        let own = format!(
+            "-c statement_timeout={STATEMENT_TIMEOUT_MS} -c plan_cache_mode=force_generic_plan -c jit=off"
+        );
         let options = match config.get_options() {
-            Some(given) => format!("{given} -c statement_timeout={STATEMENT_TIMEOUT_MS}"),
-            None => format!("-c statement_timeout={STATEMENT_TIMEOUT_MS}"),
+            Some(given) => format!("{given} {own}"),
+            None => own,
         };
         config.options(options).application_name("econ reader");
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };

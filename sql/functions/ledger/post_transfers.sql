@@ -513,10 +513,11 @@ comment on function ledger.post_transfers_due(integer, timestamptz, uuid, uuid, 
 
 -- All array positions of a large batch at once, by hash joins: the planner knows no array's length, and a nested loop over
 -- 8,190 x 8,190 elements would take seconds, so it is switched off here.
+-- Hash joins are named because the pipeline's session turns them off: without them 8,000 items took 12 s instead of 0.1.
 create or replace function ledger.post_transfers_slots(p_items ledger.transfer_input[], p_account_ids uuid[], p_found_ids uuid[],
   out debits integer[], out credits integer[], out firsts integer[], out pending_firsts integer[], out founds integer[],
   out pending_founds integer[])
-language sql immutable security invoker set search_path = pg_catalog, pg_temp set enable_nestloop = off as $$
+language sql immutable security invoker set search_path = pg_catalog, pg_temp set enable_nestloop = off set enable_hashjoin = on as $$
   with items as materialized (
     select i.n, i.transfer_id, i.pending_id, i.debit_account_id, i.credit_account_id
       from unnest(p_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
