@@ -154,7 +154,7 @@ impl Summary {
         let all = self.settled() + self.refunded() + self.open();
         writeln!(
             out,
-            "\nORDERS   {} of {} ended in {:.1} s",
+            "\nORDERS   {} of {} ended; this command has run {:.1} s",
             all - self.open(),
             self.plan.orders.len(),
             self.seconds
@@ -244,8 +244,8 @@ impl Summary {
         if self.plan.run.days > 0 {
             writeln!(
                 out,
-                "  by a simulated clock: {} days were told in {:.0} s, and every receipt says so",
-                self.plan.run.days, self.seconds
+                "  by a simulated clock over {} days, and every receipt says so",
+                self.plan.run.days
             )?;
         }
         let sum = |field: &str| self.money(&self.metered, field);
