@@ -154,7 +154,7 @@ async fn the_operator_posts_to_its_own_kinds_of_account_only() {
     }
     // A payout's hold names a payable: ending it through the side door is refused as well.
     let hold = "select ledger.post_transfers(t.ctx(5), t.id('journal'), array[row(t.id('hold'), 'pending', t.account('equity'), \
-                t.account('payable'), 1, 3, null, null, false, 'payout')::ledger.transfer_input])::text";
+                t.account('payable'), 1, 3, null, null, false, 'payout', 0, null, null)::ledger.transfer_input])::text";
     assert_eq!(text(&db, hold).await, "{ok}");
     for kind in ["post_pending", "void_pending"] {
         let answer = text(
@@ -186,7 +186,7 @@ async fn pages_of_a_statement_lose_nothing_and_double_nothing() {
          select ledger.open_account(t.ctx(2), 1, 'payable', t.id('buyer'), null); \
          select ledger.post_transfers(t.ctx(s), t.id('journal'), array(select row(t.id('t' || s || '/' || n), 'plain', \
            ledger.find_account(1, 1, 'wallet', t.id('buyer'), null), ledger.find_account(1, 1, 'payable', t.id('buyer'), null), \
-           1, n, null, null, false, 'test')::ledger.transfer_input from generate_series(1, 5) n)) from generate_series(3, 6) s",
+           1, n, null, null, false, 'test', 0, null, null)::ledger.transfer_input from generate_series(1, 5) n)) from generate_series(3, 6) s",
     )
     .await
     .unwrap();
@@ -218,7 +218,7 @@ async fn eight_thousand_items_are_posted_and_a_retry_of_them_changes_nothing() {
     let (_test_db, db) = books().await;
     db.batch_execute(
         "create function t.batch(p_seq bigint) returns text[] language sql as $$ select ledger.post_transfers(t.ctx(p_seq), t.id('journal'), \
-           array(select row(t.id('t' || n), 'plain', a.ids[1 + n % 50], a.ids[51 + n % 50], 1, n, null, null, false, 'test')::ledger.transfer_input \
+           array(select row(t.id('t' || n), 'plain', a.ids[1 + n % 50], a.ids[51 + n % 50], 1, n, null, null, false, 'test', 0, null, null)::ledger.transfer_input \
              from generate_series(1, 8190) n)) \
            from (select array(select ledger.open_account(t.ctx(2), 1, 'equity', t.id('o' || n), null) from generate_series(1, 100) n) as ids) a $$",
     )
@@ -242,7 +242,7 @@ async fn the_audit_views_name_what_was_tampered_with() {
     db.batch_execute(
         "select t.deposit(2, jsonb_build_object('agent_id', t.id('buyer'), 'asset_id', 1, 'amount', '1000', 'external_reference', 'a')::text); \
          select ledger.post_transfers(t.ctx(3), t.id('journal'), array[row(t.id('hold'), 'pending', ledger.find_account(1, 1, 'wallet', t.id('buyer'), null), \
-           ledger.find_account(1, 1, 'external', null, null), 1, 30, null, null, false, 'test')::ledger.transfer_input]); \
+           ledger.find_account(1, 1, 'external', null, null), 1, 30, null, null, false, 'test', 0, null, null)::ledger.transfer_input]); \
          reset role; set session_replication_role = replica",
     )
     .await

@@ -49,7 +49,7 @@ begin
   end if;
   v_result := ledger.post_transfers(p_ctx, base.derive_id(p_ctx.command_id, 'journal', 0), array[row(v_transfer, 'plain',
     ledger.open_account(p_ctx, v_asset, 'external', null, null), ledger.open_account(p_ctx, v_asset, 'wallet', v_agent, null),
-    v_asset, v_amount, null, null, false, 'deposit')::ledger.transfer_input]);
+    v_asset, v_amount, null, null, false, 'deposit', 0, null, null)::ledger.transfer_input]);
   if v_result[1] <> 'ok' then
     raise exception using errcode = 'UL901', message = format('a deposit that had been checked was refused: %s', v_result[1]);
   end if;

@@ -19,7 +19,7 @@ begin
   -- Accounts an item names, and those of a hold it would end.
   select i.n, a.purpose into v_forbidden
     from unnest(v_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
-           timeout_ms, linked, reason, n)
+           timeout_ms, linked, reason, flags, reverses_id, effective_at, n)
     left join ledger.transfers t on t.ledger_id = p_ctx.ledger_id and t.transfer_id = i.pending_id
     join ledger.accounts a on a.ledger_id = p_ctx.ledger_id
      and a.account_id in (i.debit_account_id, i.credit_account_id, t.debit_account_id, t.credit_account_id)
@@ -51,7 +51,7 @@ language sql immutable parallel safe as $$
     case when p_item ->> 'timeout_ms' ~ '^[0-9]{1,18}$' then (p_item ->> 'timeout_ms')::bigint
          when p_item ->> 'timeout_ms' is not null then -1 end,
     coalesce(p_item -> 'linked' = 'true', false),
-    'operator')::ledger.transfer_input
+    'operator', 0, null, null)::ledger.transfer_input
 $$;
 comment on function ledger.post_transfers_command_item(jsonb) is
   'A TransferItem as JSON to ledger.transfer_input; unparsable ids become the all-ones id, unparsable amounts NaN. Raises nothing.';

@@ -11,7 +11,7 @@ begin
   end if;
   perform market.post(p_ctx, v_journal, array[row(base.derive_id(p_ctx.command_id, 'transfer', 1),
     case p_event when 'confirm_payout' then 'post_pending' else 'void_pending' end, null, null, null, null,
-    p_payout.pending_transfer_id, null, false, p_event)::ledger.transfer_input]);
+    p_payout.pending_transfer_id, null, false, p_event, 0, null, null)::ledger.transfer_input]);
   update payouts.payouts p set state = v_state, closed_at = p_ctx.at, rail_reference = p_reference, failure = p_failure
    where p.ledger_id = p_ctx.ledger_id and p.payout_id = p_payout.payout_id;
   if p_event = 'fail_payout' then
