@@ -4,7 +4,7 @@
 -- Where the reads' indexes went. Two B-trees on the accounts of ledger.transfers cost more than everything else about posting,
 -- because account ids are random and each insert touches another leaf. So transfers keep their primary key and one index in
 -- commit order (seq: all of a batch in one spot, 7 bytes an entry after deduplication); ledger.entry_pages holds, per account,
--- the transfers in order, 128 to a page, with the balances after each page. ledger.page_entries fills it behind the log,
+-- the transfers in order, 100 to a page, with the balances after each page. ledger.page_entries fills it behind the log,
 -- sorted, a few ten thousand transfers at a time; what is not paged yet (the tail) is read by seq.
 
 -- Accounts ---------------------------------------------------------------------------------------------------------------
@@ -16,6 +16,20 @@ grant update (closed_by) on ledger.accounts to econ_engine;
 -- A batch of 8,000 changes most rows of a small ledger: room for a second version of each on its own page keeps every
 -- update HOT, whatever a reader's snapshot still holds.
 alter table ledger.accounts set (fillfactor = 40);
+-- The same bounds with half the comparisons: a sum that is at most the limit, and parts that are not negative, bound the parts
+-- (NaN sorts above every number, so it fails the sum).
+alter table ledger.accounts
+  drop constraint accounts_debits_pending_ck, drop constraint accounts_debits_posted_ck,
+  drop constraint accounts_credits_pending_ck, drop constraint accounts_credits_posted_ck,
+  drop constraint accounts_debit_limit_ck, drop constraint accounts_credit_limit_ck,
+  add constraint accounts_debits_pending_ck check (debits_pending >= 0),
+  add constraint accounts_debits_posted_ck check (debits_posted >= 0),
+  add constraint accounts_credits_pending_ck check (credits_pending >= 0),
+  add constraint accounts_credits_posted_ck check (credits_posted >= 0),
+  add constraint accounts_debit_limit_ck check (debits_pending + debits_posted
+    <= case when debits_must_not_exceed_credits then credits_posted else 9999999999999999999999999999 end),
+  add constraint accounts_credit_limit_ck check (credits_pending + credits_posted
+    <= case when credits_must_not_exceed_debits then debits_posted else 9999999999999999999999999999 end);
 
 insert into ledger.account_purposes values
   ('liquidity', true, false, 'one asset''s side of exchanges: what it was funded with is what it can give'),
@@ -81,6 +95,29 @@ create type ledger.judged as (
 );
 comment on type ledger.judged is
   'Outcome of items judged in order: one result per item, and in parallel arrays the transfers to write. n: the item of each; journal_id is set only for expiries, which belong to their hold''s journal.';
+
+create type ledger.prepared as (
+  at timestamptz,
+  hard integer[],
+  any_pending boolean,
+  lowest uuid,
+  posted numeric[],
+  pending numeric[],
+  extra numeric[],
+  ids uuid[],
+  assets integer[],
+  debits_posted numeric[],
+  debits_pending numeric[],
+  debits_extra numeric[],
+  credits_posted numeric[],
+  credits_pending numeric[],
+  credits_extra numeric[]
+);
+comment on type ledger.prepared is
+  'What can be said of a batch without the books. hard: items to be judged in order, NULL: none. lowest: the lowest id. posted, pending, extra: per item (NULL when all are clean and plain); the last eight: sums per account and asset. extra: an upper bound for what hard items might add.';
+
+create type ledger.missed as (ids uuid[], assets integer[]);
+comment on type ledger.missed is 'Pairs of account and asset.';
 
 create table ledger.journals (
   ledger_id integer not null,
@@ -193,10 +230,10 @@ create table ledger.entry_pages (
   credits_pending numeric(28,0) not null,
   credits_posted numeric(28,0) not null,
   constraint entry_pages_pk primary key (ledger_id, account_id, last_seq, last_item),
-  constraint entry_pages_entries_ck check (entries between 1 and 128 and cardinality(transfer_ids) = entries)
+  constraint entry_pages_entries_ck check (entries between 1 and 100 and cardinality(transfer_ids) = entries)
 );
 comment on table ledger.entry_pages is
-  'Derived, append-only: each account''s transfers in order, up to 128 to a page, and the account''s balances after the last of them. Filled behind the log by ledger.page_entries; ledger.audit_pages proves it.';
+  'Derived, append-only: each account''s transfers in order, up to 100 to a page, and the account''s balances after the last of them. Filled behind the log by ledger.page_entries; ledger.audit_pages proves it.';
 comment on column ledger.entry_pages.last_seq is 'Command and item of the page''s last transfer.';
 comment on column ledger.entry_pages.debits_pending is 'As recorded after the page''s last transfer, minor units; likewise the other three.';
 create trigger entry_pages_append_only before update or delete on ledger.entry_pages for each row execute function base.refuse_change();

@@ -7,7 +7,13 @@ returns text[]
 language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
   v_ctx base.command_context;
+  v_prepared ledger.prepared;
 begin
+  -- Before the lock, so that two sessions prepare and post in turn.
+  if cardinality(p_ids) > 12 then
+    v_prepared := ledger.post_prepare(p_at, p_ids, p_kinds, p_debits, p_credits, p_assets, p_amounts, p_reasons, p_pending_ids,
+      p_timeouts_ms, p_linked, p_flags, p_reverses, p_effective, null);
+  end if;
   -- Locks the ledger's row: batches run one after the other, and ledger time is monotone.
   update base.ledgers l set last_seq = l.last_seq + 1, last_time = greatest(l.last_time, p_at)
    where l.ledger_id = p_ledger_id returning l.last_seq, l.last_time into v_ctx.seq, v_ctx.at;
@@ -27,7 +33,7 @@ begin
                effective)));
   end if;
   return ledger.post_batch(v_ctx, v_ctx.command_id, p_journal_ids, p_ids, p_kinds, p_debits, p_credits, p_assets, p_amounts, p_reasons,
-    p_pending_ids, p_timeouts_ms, p_linked, p_flags, p_reverses, p_effective);
+    p_pending_ids, p_timeouts_ms, p_linked, p_flags, p_reverses, p_effective, v_prepared);
 end $$;
 comment on function ledger.post_direct(integer, timestamptz, uuid[], uuid[], text[], uuid[], uuid[], integer[], numeric[], text[], uuid[],
   bigint[], boolean[], smallint[], uuid[], timestamptz[]) is

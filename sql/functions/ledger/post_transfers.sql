@@ -7,19 +7,11 @@ returns text[]
 language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
   v_judged ledger.judged;
-  v_results text[];
 begin
   if coalesce(cardinality(p_items), 0) = 0 then
     return '{}';
   elsif cardinality(p_items) > 12 then
-    select ledger.post_batch(p_ctx, p_journal_id, null, array_agg(i.transfer_id order by i.n), array_agg(i.kind order by i.n),
-             array_agg(i.debit_account_id order by i.n), array_agg(i.credit_account_id order by i.n), array_agg(i.asset_id order by i.n),
-             array_agg(i.amount order by i.n), array_agg(i.reason order by i.n), array_agg(i.pending_id order by i.n),
-             array_agg(i.timeout_ms order by i.n), array_agg(i.linked order by i.n), array_agg(i.flags order by i.n),
-             array_agg(i.reverses_id order by i.n), array_agg(i.effective_at order by i.n)) into v_results
-      from unnest(p_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
-             timeout_ms, linked, reason, flags, reverses_id, effective_at, n);
-    return v_results;
+    return ledger.post_transfers_many(p_ctx, p_journal_id, p_items);
   end if;
   v_judged := ledger.judge(p_ctx, p_items);
   if v_judged.n is not null then
@@ -47,3 +39,25 @@ begin
 end $$;
 comment on function ledger.post_transfers_write(base.command_context, uuid, ledger.judged) is
   'Inserts judged transfers, numbered after those that the command has posted already.';
+
+-- Turns the items into columns, for the set-based way.
+create or replace function ledger.post_transfers_many(p_ctx base.command_context, p_journal_id uuid, p_items ledger.transfer_input[])
+returns text[]
+language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
+declare
+  c record;
+begin
+  select array_agg(i.transfer_id order by i.n) as ids, array_agg(i.kind order by i.n) as kinds, array_agg(i.debit_account_id order by i.n) as debits,
+         array_agg(i.credit_account_id order by i.n) as credits, array_agg(i.asset_id order by i.n) as assets,
+         array_agg(i.amount order by i.n) as amounts, array_agg(i.reason order by i.n) as reasons, array_agg(i.pending_id order by i.n) as pending_ids,
+         array_agg(i.timeout_ms order by i.n) as timeouts_ms, array_agg(i.linked order by i.n) as linked, array_agg(i.flags order by i.n) as flags,
+         array_agg(i.reverses_id order by i.n) as reverses, array_agg(i.effective_at order by i.n) as effective into c
+    from unnest(p_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
+           timeout_ms, linked, reason, flags, reverses_id, effective_at, n);
+  return ledger.post_batch(p_ctx, p_journal_id, null, c.ids, c.kinds, c.debits, c.credits, c.assets, c.amounts, c.reasons, c.pending_ids,
+    c.timeouts_ms, c.linked, c.flags, c.reverses, c.effective,
+    ledger.post_prepare(p_ctx.at, c.ids, c.kinds, c.debits, c.credits, c.assets, c.amounts, c.reasons, c.pending_ids, c.timeouts_ms,
+      c.linked, c.flags, c.reverses, c.effective, null));
+end $$;
+comment on function ledger.post_transfers_many(base.command_context, uuid, ledger.transfer_input[]) is
+  'As ledger.post_transfers, by way of ledger.post_batch.';
