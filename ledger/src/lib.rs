@@ -16,6 +16,7 @@ pub mod market;
 pub mod metering;
 pub mod payouts;
 pub mod pipeline;
+pub mod posting;
 mod reader;
 pub mod receipts;
 pub mod replay;

@@ -1,6 +1,5 @@
 //! What the same Postgres does without us: `pgbench`'s simple-update, eight clients, durable commits.
 
-use std::path::Path;
 use std::time::Duration;
 
 use ledger::cluster::Cluster;
@@ -17,6 +16,28 @@ const SCALE: &str = "10";
 
 /// Transactions per second of `pgbench --builtin=simple-update` at 8 clients for `seconds`.
 pub(crate) async fn run(cluster: &Cluster, seconds: u64) -> Outcome<f64> {
+    initialize(cluster).await?;
+    simple_update(cluster, 8, seconds).await
+}
+
+/// Makes pgbench's database and tables.
+pub(crate) async fn initialize(cluster: &Cluster) -> Outcome {
+    let admin = cluster.config("postgres", cluster.superuser());
+    ledger::database::ensure(&admin, DATABASE).await?;
+    pgbench(cluster, &["--initialize", "--quiet", "--scale", SCALE], Duration::from_secs(120)).await?;
+    Ok(())
+}
+
+/// Transactions per second of simple-update at so many clients, after [`initialize`].
+pub(crate) async fn simple_update(cluster: &Cluster, clients: u32, seconds: u64) -> Outcome<f64> {
+    let time = seconds.max(1).to_string();
+    let (client, jobs) = (format!("--client={clients}"), format!("--jobs={}", clients.min(2)));
+    let args = ["--builtin=simple-update", &client, &jobs, "--protocol=prepared", "--time", &time];
+    let said = pgbench(cluster, &args, Duration::from_secs(seconds + 60)).await?;
+    rate(&said).ok_or_else(|| Failure::outside(format!("pgbench said nothing about its rate: {said:?}")))
+}
+
+async fn pgbench(cluster: &Cluster, args: &[&str], limit: Duration) -> Outcome<String> {
     let program = cluster.bin_dir().join("pgbench");
     if !program.exists() {
         return Err(Failure::outside(format!(
@@ -24,18 +45,7 @@ pub(crate) async fn run(cluster: &Cluster, seconds: u64) -> Outcome<f64> {
             cluster.bin_dir().display()
         )));
     }
-    let admin = cluster.config("postgres", cluster.superuser());
-    ledger::database::ensure(&admin, DATABASE).await?;
-    pgbench(cluster, &program, &["--initialize", "--quiet", "--scale", SCALE], Duration::from_secs(120))
-        .await?;
-    let time = seconds.max(1).to_string();
-    let args = ["--builtin=simple-update", "--client=8", "--jobs=2", "--protocol=prepared", "--time", &time];
-    let said = pgbench(cluster, &program, &args, Duration::from_secs(seconds + 60)).await?;
-    rate(&said).ok_or_else(|| Failure::outside(format!("pgbench said nothing about its rate: {said:?}")))
-}
-
-async fn pgbench(cluster: &Cluster, program: &Path, args: &[&str], limit: Duration) -> Outcome<String> {
-    let mut command = Command::new(program);
+    let mut command = Command::new(&program);
     command
         .args(args)
         .env("PGHOST", cluster.socket_dir())

@@ -3,7 +3,6 @@
 //! A durable throwaway cluster on disk, the real server and a real agent as processes of their own, buyers over real HTTP
 //! and WebSocket. Only the work itself is nothing (a 1×1×1 product), so that what is measured is everything around it.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,11 +14,10 @@ use proto::money::Amount;
 use proto::v1::KeyPurpose;
 use provider_agent::JobSpec;
 use provider_agent::client::{Client, ClientError};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::stats::{milliseconds, percentiles};
-use super::{baseline, line};
+use super::{Server, baseline, line};
 use crate::cli::client::operator_key;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::market::{Checked, EventKind, Market, NewRfq};
@@ -68,16 +66,7 @@ struct Measured {
 
 /// Runs the benchmark.
 pub(crate) async fn run(args: CycleArgs) -> Outcome {
-    let folder = match &args.dir {
-        Some(dir) => tempfile::Builder::new().prefix("econ-bench-").tempdir_in(dir),
-        None => tempfile::Builder::new().prefix("econ-bench-").tempdir(),
-    }
-    .map_err(|error| Failure::outside(format!("cannot create a folder for the benchmark: {error}")))?;
-    if in_memory(folder.path()) {
-        let hint =
-            "the cluster's folder is in memory, so commits cost nothing: name one on a disk with --dir";
-        let _ = writeln!(std::io::stderr(), "econ: {hint}");
-    }
+    let folder = super::folder(args.dir.as_deref())?;
     let bench = Bench::start(folder.path(), &args).await?;
     let measured = bench.measure(&args).await;
     bench.stop().await?;
@@ -86,37 +75,18 @@ pub(crate) async fn run(args: CycleArgs) -> Outcome {
     Ok(())
 }
 
-/// Whether a folder lives in memory only.
-fn in_memory(folder: &Path) -> bool {
-    nix::sys::statfs::statfs(folder)
-        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
-}
-
 struct Bench {
-    data_dir: PathBuf,
-    url: String,
-    server: Watched,
+    server: Server,
     agent: Watched,
-    // What happens to the processes is seen at once: a benchmark whose server died is over.
-    notices: mpsc::UnboundedReceiver<crate::demo::children::Notice>,
 }
 
 impl Bench {
     async fn start(data_dir: &Path, args: &CycleArgs) -> Outcome<Self> {
-        let (sender, notices) = mpsc::unbounded_channel();
-        let mut up = vec!["up".into(), "--data-dir".into(), data_dir.into()];
-        if let Some(pg_bin) = &args.pg_bin {
-            up.extend(["--pg-bin".into(), pg_bin.into()]);
-        }
-        up.extend(["--port".into(), "0".into(), "--exit-with-parent".into(), "--ready-json".into()]);
-        let log = |name: &str| data_dir.join("log").join(name);
-        let server = Spec { name: "server".into(), args: up, log: log("server.log"), announces: true };
-        let server = Watched::start(server, sender.clone()).await?;
-        let url = server.ready["url"].as_str().unwrap_or_default().to_owned();
+        let server = Server::start(data_dir, args.pg_bin.as_deref()).await?;
         let mut args: Vec<std::ffi::OsString> =
             vec!["agent".into(), "--home".into(), data_dir.join("agent").into()];
         for (option, value) in [
-            ("--api", url.as_str()),
+            ("--api", server.url()),
             ("--executor", "zero"),
             ("--concurrency", "256"),
             ("--price-per-unit", "100"),
@@ -124,9 +94,10 @@ impl Bench {
             args.extend([option.into(), value.into()]);
         }
         args.push("--exit-with-parent".into());
-        let agent = Spec { name: "agent".into(), args, log: log("agent.log"), announces: false };
-        let agent = Watched::start(agent, sender).await?;
-        Ok(Self { data_dir: data_dir.to_owned(), url, server, agent, notices })
+        let log = data_dir.join("log").join("agent.log");
+        let agent = Spec { name: "agent".into(), args, log, announces: false };
+        let agent = Watched::start(agent, server.sender.clone()).await?;
+        Ok(Self { server, agent })
     }
 
     async fn measure(&self, args: &CycleArgs) -> Outcome<(Vec<Measured>, f64)> {
@@ -142,20 +113,16 @@ impl Bench {
             let per_second = cycles.len() as f64 / began.elapsed().as_secs_f64();
             measured.push(Measured { concurrency, per_second, cycles });
         }
-        if !self.notices.is_empty() {
-            return Err(Failure::outside(
-                "a process died during the measurement: its figures would mean nothing",
-            ));
-        }
-        let cluster = Cluster::attach(&self.data_dir).await?;
+        self.server.all_alive()?;
+        let cluster = Cluster::attach(self.server.data_dir()).await?;
         let baseline = baseline::run(&cluster, args.seconds).await?;
         Ok((measured, baseline))
     }
 
     /// Registered and funded buyers, each with its own connection, as strangers would have.
     async fn buyers(&self, count: usize) -> Outcome<Vec<Arc<Buyer>>> {
-        let client = |key: KeyPair| Client::new(&self.url, Arc::new(key));
-        let operator = Market::open(client(KeyPair::load(&operator_key(&self.data_dir))?)?, None).await?;
+        let client = |key: KeyPair| Client::new(self.server.url(), Arc::new(key));
+        let operator = Market::open(client(KeyPair::load(&operator_key(self.server.data_dir()))?)?, None).await?;
         let asset_id = operator.info.assets.first().map_or(1, |asset| asset.asset_id);
         let mut buyers = Vec::new();
         for n in 0..count {

@@ -2,24 +2,98 @@
 
 mod baseline;
 mod cycle;
+mod ledger;
 mod stats;
 
-use serde_json::{Value, json};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
-use crate::cli::failure::Outcome;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::cli::failure::{Failure, Outcome};
 use crate::cli::say;
+use crate::demo::children::{Notice, Spec, Watched};
 
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum BenchCommand {
     /// Full cycles from request to settlement, over HTTP and WebSocket, signatures and receipts on
     Cycle(cycle::CycleArgs),
+    /// The books by themselves: batches, many callers, a long run, history
+    Ledger(ledger::LedgerArgs),
 }
 
 /// Runs a benchmark.
 pub(crate) async fn run(command: BenchCommand) -> Outcome {
     match command {
         BenchCommand::Cycle(args) => cycle::run(args).await,
+        BenchCommand::Ledger(args) => ledger::run(args).await,
+    }
+}
+
+/// A throwaway folder, on a disk if the caller is well advised.
+fn folder(dir: Option<&Path>) -> Outcome<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("econ-bench-");
+    let folder = match dir {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    }
+    .map_err(|error| Failure::outside(format!("cannot create a folder for the benchmark: {error}")))?;
+    let in_memory = nix::sys::statfs::statfs(folder.path())
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC);
+    if in_memory {
+        let hint =
+            "the cluster's folder is in memory, so commits cost nothing: name one on a disk with --dir";
+        let _ = writeln!(std::io::stderr(), "econ: {hint}");
+    }
+    Ok(folder)
+}
+
+/// The real server as a process of its own, on a durable cluster in a throwaway folder.
+struct Server {
+    data_dir: PathBuf,
+    url: String,
+    process: Watched,
+    sender: mpsc::UnboundedSender<Notice>,
+    // What happens to the processes is seen at once: a benchmark whose server died is over.
+    notices: mpsc::UnboundedReceiver<Notice>,
+}
+
+impl Server {
+    async fn start(data_dir: &Path, pg_bin: Option<&Path>) -> Outcome<Self> {
+        let (sender, notices) = mpsc::unbounded_channel();
+        let mut up = vec!["up".into(), "--data-dir".into(), data_dir.into()];
+        if let Some(pg_bin) = pg_bin {
+            up.extend(["--pg-bin".into(), pg_bin.into()]);
+        }
+        up.extend(["--port".into(), "0".into(), "--exit-with-parent".into(), "--ready-json".into()]);
+        let log = data_dir.join("log").join("server.log");
+        let spec = Spec { name: "server".into(), args: up, log, announces: true };
+        let process = Watched::start(spec, sender.clone()).await?;
+        let url = process.ready["url"].as_str().unwrap_or_default().to_owned();
+        Ok(Self { data_dir: data_dir.to_owned(), url, process, sender, notices })
+    }
+
+    fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Fails when a watched process has died.
+    fn all_alive(&self) -> Outcome {
+        if self.notices.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::outside("a process died during the measurement: its figures would mean nothing"))
+    }
+
+    async fn stop(self) -> Outcome {
+        self.process.stop().await
     }
 }
 

@@ -423,7 +423,7 @@ impl Market {
     }
 
     /// Sends the mutation `field`.
-    async fn mutate(
+    pub(crate) async fn mutate(
         &self,
         field: &str,
         input_type: &str,

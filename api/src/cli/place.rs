@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::failure::{Failure, Outcome};
 
 /// The name of the database inside the embedded cluster.
-const DATABASE: &str = "econ";
+pub(crate) const DATABASE: &str = "econ";
 
 /// Where the data is.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -79,7 +79,10 @@ begin
                    unnest(p_amounts) as amount, unnest(p_timeouts_ms) as timeout_ms, generate_series(1, v_n) as n) as i
      where i.kind = 'pending' and i.n not in (select unnest(v_pulled));
   end if;
-  if p_journal_ids is not null then
+  if p_journal_ids = p_ids then
+    -- Each transfer is a journal of its own, which needs no row.
+    null;
+  elsif p_journal_ids is not null then
     insert into ledger.journals (ledger_id, journal_id, seq)
     select distinct p_ctx.ledger_id, i.journal, p_ctx.seq
       from unnest(p_journal_ids, p_ids, v_results) as i (journal, id, result) where i.result = 'ok' and i.journal <> i.id
