@@ -11,6 +11,7 @@
 
 alter table ledger.accounts add column closed_by uuid;
 comment on column ledger.accounts.closed is 'Nothing but the void of a hold moves anything in a closed account.';
+comment on column ledger.accounts.ref_id is 'The order, for escrow; the other ledger (ledger.peer_ref), for clearing; NULL otherwise.';
 comment on column ledger.accounts.closed_by is 'The pending transfer that closed it: voiding that opens the account again. NULL: open.';
 grant update (closed_by) on ledger.accounts to econ_engine;
 -- A batch of 8,000 changes most rows of a small ledger: room for a second version of each on its own page keeps every
