@@ -194,7 +194,10 @@ create table ledger.entry_pages (
   credits_pending numeric(28,0) not null,
   credits_posted numeric(28,0) not null,
   constraint entry_pages_pk primary key (ledger_id, account_id, last_seq, last_item),
-  constraint entry_pages_entries_ck check (entries between 1 and 128 and cardinality(transfer_ids) = entries)
+  constraint entry_pages_entries_ck check (entries between 1 and 128 and cardinality(transfer_ids) = entries),
+  constraint entry_pages_balances_ck check (debits_pending between 0 and 9999999999999999999999999999
+    and debits_posted between 0 and 9999999999999999999999999999 and credits_pending between 0 and 9999999999999999999999999999
+    and credits_posted between 0 and 9999999999999999999999999999)
 );
 comment on table ledger.entry_pages is
   'Derived, append-only: each account''s transfers in order, up to 128 to a page, and the account''s balances after the last of them. Filled behind the log by ledger.page_entries; ledger.audit_pages proves it.';

@@ -97,6 +97,7 @@ async fn busy() -> Market {
     market.hand_must(Hand::Service, kinds::confirm(paid, "rail-1")).await;
     market.reserved(id_of(&market.provider)).await;
     transfers(&market).await;
+    books(&market).await;
     let revoke =
         v1::RevokeKey { key_id: stranger.key.public().id().as_ref().to_vec(), reason: "lost".into() };
     stranger.register(&market.pipeline).await;
@@ -147,6 +148,71 @@ async fn transfers(market: &Market) {
     assert_eq!(answer.facts_json()["results"], expected);
 }
 
+/// The rest of the operator's books: liquidity, an exchange, a reversal, a balanced transfer, an account closed and opened
+/// again, a period, and value from and to a ledger that is not here.
+async fn books(market: &Market) {
+    let account = |asset: i32, purpose: &str, owner: &str| {
+        let sql = format!("select ledger.account_id(1, {asset}, '{purpose}', {owner}, null)::text");
+        async move { market.text(&sql).await.parse::<Uuid>().unwrap() }
+    };
+    let buyer = format!("'{}'", id_of(&market.buyer));
+    let (dollars, coins) = (account(1, "wallet", &buyer).await, account(2, "wallet", &buyer).await);
+    let coin = v1::Deposit { asset_id: 2, ..kinds::deposit(id_of(&market.buyer), "1", "coin") };
+    market.hand_must(Hand::Operator, Kind::Deposit(coin)).await;
+    let (equity, liquidity) = (account(2, "equity", "null").await, account(2, "liquidity", "null").await);
+    let item = |debit: Uuid, credit: Uuid, amount: &str| v1::TransferItem {
+        transfer_id: bytes(market.id()),
+        kind: v1::TransferKind::Plain.into(),
+        debit_account_id: bytes(debit),
+        credit_account_id: bytes(credit),
+        asset_id: 2,
+        amount: amount.into(),
+        ..Default::default()
+    };
+    let wrong = item(equity, liquidity, "7");
+    let closing = v1::TransferItem {
+        kind: v1::TransferKind::Pending.into(),
+        closing_debit: true,
+        ..item(equity, coins, "")
+    };
+    let items = vec![
+        item(equity, liquidity, "5000"),
+        v1::TransferItem { reverses_id: wrong.transfer_id.clone(), ..item(liquidity, equity, "7") },
+        v1::TransferItem { balancing_debit: true, ..item(coins, equity, "9") },
+        v1::TransferItem {
+            effective_at_us: market.pipeline.now_us() - 5_000_000,
+            ..item(equity, coins, "2")
+        },
+        v1::TransferItem {
+            kind: v1::TransferKind::VoidPending.into(),
+            pending_id: closing.transfer_id.clone(),
+            ..item(equity, coins, "")
+        },
+    ];
+    let first = Kind::PostTransfers(v1::PostTransfers { items: vec![wrong] });
+    market.hand_must(Hand::Operator, first).await;
+    let close = Kind::PostTransfers(v1::PostTransfers { items: vec![closing] });
+    market.hand_must(Hand::Operator, close).await;
+    let blocked = Kind::PostTransfers(v1::PostTransfers { items: vec![item(equity, coins, "1")] });
+    let answer = market.hand_must(Hand::Operator, blocked).await;
+    assert_eq!(answer.facts_json()["results"], serde_json::json!(["debit_account_already_closed"]));
+    let mut items = items;
+    items.rotate_right(1);
+    let answer = market.hand_must(Hand::Operator, Kind::PostTransfers(v1::PostTransfers { items })).await;
+    assert_eq!(answer.facts_json()["results"], serde_json::json!(["ok", "ok", "ok", "ok", "ok"]));
+    let exchange = kinds::exchange(market.id(), dollars, coins, "100");
+    market.hand_must(Hand::Operator, Kind::Exchange(exchange.clone())).await;
+    let again = market.hand_must(Hand::Operator, Kind::Exchange(exchange)).await;
+    assert_eq!(again.facts_json()["exists"], true);
+    let end_us = market.pipeline.now_us() - 3_600_000_000;
+    market.hand_must(Hand::Operator, kinds::close_period(end_us)).await;
+    let group = market.id();
+    market.hand_must(Hand::Operator, kinds::send_across(group, 2, dollars, "30")).await;
+    let other = market.hand(Hand::Operator, kinds::receive_across(group, 2, dollars, "30")).await;
+    assert_eq!(other.code, "UL503");
+    market.hand_must(Hand::Operator, kinds::receive_across(market.id(), 2, dollars, "12")).await;
+}
+
 #[tokio::test]
 async fn replay_gives_every_table_again_in_batches_of_any_size() {
     let market = busy().await;
@@ -154,9 +220,9 @@ async fn replay_gives_every_table_again_in_batches_of_any_size() {
     assert!(stored.len() > 30, "{:?}", stored.keys());
     let empty: Vec<&String> =
         stored.iter().filter(|(_, (_, rows))| *rows == 0).map(|(table, _)| table).collect();
-    assert_eq!(empty, ["ledger.failed_transfers"], "a table without rows proves nothing");
+    assert_eq!(empty, Vec::<&String>::new(), "a table without rows proves nothing");
     let codes = rows(&market.admin, "select distinct code from base.commands order by 1").await;
-    assert_eq!(codes, ["UB601", "UB900", "UI202", "UI205", "UI301", "UM604", "ok"]);
+    assert_eq!(codes, ["UB601", "UB900", "UI202", "UI205", "UI301", "UL503", "UM604", "ok"]);
     for batch in [1, 7, 8_000] {
         let again = replayed(&market, batch).await;
         let different: Vec<&String> = stored.keys().filter(|table| stored[*table] != again[*table]).collect();

@@ -6,7 +6,7 @@
 
 pub mod accounts;
 pub mod agents;
-mod books;
+pub mod books;
 pub mod command;
 pub(crate) mod http;
 pub mod ledgers;

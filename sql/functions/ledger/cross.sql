@@ -96,9 +96,9 @@ begin
     and a.account_id = ledger.account_id(p_ctx.ledger_id, p_new.asset_id, 'clearing', null, ledger.peer_ref(p_new.peer_ledger_id));
   if v_account.closed or v_clearing.closed then
     return base.refusal('UL601', 'agent', p_ctx.actor_id, 'the account, or the clearing account for that ledger, is closed');
-  elsif case p_new.direction
+  elsif (case p_new.direction
       when 'out' then greatest(v_account.debits_pending + v_account.debits_posted, v_clearing.credits_pending + v_clearing.credits_posted)
-      else greatest(v_account.credits_pending + v_account.credits_posted, v_clearing.debits_pending + v_clearing.debits_posted) end
+      else greatest(v_account.credits_pending + v_account.credits_posted, v_clearing.debits_pending + v_clearing.debits_posted) end)
       + p_new.amount > 9999999999999999999999999999 then
     return base.refusal('UL701', 'agent', p_ctx.actor_id, 'a sum would need more than 28 digits: send less');
   elsif p_new.direction = 'out' and v_account.debits_must_not_exceed_credits
