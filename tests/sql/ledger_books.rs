@@ -316,9 +316,8 @@ async fn an_items_flags_and_reversal_arrive_and_what_is_no_flag_is_refused() {
         (item("f", "external", "equity", "0", "'{\"kind\": \"pending\", \"closing_credit\": true}'"), "ok"),
         (item("g", "external", "equity", "1", "'{}'"), "credit_account_already_closed"),
         (
-            format!(
-                "jsonb_build_object('transfer_id', t.id('h'), 'kind', 'void_pending', 'pending_id', t.id('f'))"
-            ),
+            "jsonb_build_object('transfer_id', t.id('h'), 'kind', 'void_pending', 'pending_id', t.id('f'))"
+                .to_owned(),
             "ok",
         ),
         (item("i", "external", "equity", "1", "'{}'"), "ok"),
