@@ -122,6 +122,24 @@ pub fn of_body(body: &v1::CommandBody, signer: &PublicKey) -> Result<(&'static s
             json!({"payout_id": id("payout_id", &f.payout_id)?, "reason": text("reason", &f.reason)?}),
         ),
         Kind::PostTransfers(p) => ("post_transfers", transfers(p)?),
+        Kind::Exchange(e) => (
+            "exchange",
+            json!({
+                "exchange_id": id("exchange_id", &e.exchange_id)?,
+                "from_account_id": id("from_account_id", &e.from_account_id)?,
+                "to_account_id": id("to_account_id", &e.to_account_id)?,
+                "sell_amount": text("sell_amount", &e.sell_amount)?, "rate": text("rate", &e.rate)?,
+                "rate_source": text("rate_source", &e.rate_source)?,
+                "min_buy_amount": text("min_buy_amount", &e.min_buy_amount)?,
+            }),
+        ),
+        Kind::ClosePeriod(c) => ("close_period", json!({"ends_at_us": c.ends_at_us})),
+        Kind::SendAcross(s) => {
+            ("send_across", crossing(&s.group_id, s.peer_ledger_id, &s.account_id, s.asset_id, &s.amount)?)
+        }
+        Kind::ReceiveAcross(r) => {
+            ("receive_across", crossing(&r.group_id, r.peer_ledger_id, &r.account_id, r.asset_id, &r.amount)?)
+        }
     })
 }
 
@@ -241,17 +259,48 @@ fn transfers(p: &v1::PostTransfers) -> Result<Value, Error> {
                 Ok(v1::TransferKind::VoidPending) => "void_pending",
                 _ => return Err(malformed("kind", "is not a kind of transfer")),
             };
-            Ok(json!({
+            let mut item = json!({
                 "transfer_id": id("transfer_id", &t.transfer_id)?, "kind": kind,
                 "debit_account_id": optional_id("debit_account_id", &t.debit_account_id)?,
                 "credit_account_id": optional_id("credit_account_id", &t.credit_account_id)?,
                 "asset_id": t.asset_id,
                 "amount": if t.amount.is_empty() { Value::Null } else { text("amount", &t.amount)? },
                 "pending_id": optional_id("pending_id", &t.pending_id)?, "timeout_ms": t.timeout_ms, "linked": t.linked,
-            }))
+            });
+            // Rare ones are written only where they are set: 8,190 items are read by SQL key by key.
+            for (field, set) in [
+                ("balancing_debit", t.balancing_debit),
+                ("balancing_credit", t.balancing_credit),
+                ("closing_debit", t.closing_debit),
+                ("closing_credit", t.closing_credit),
+            ] {
+                if set {
+                    item[field] = Value::Bool(true);
+                }
+            }
+            if !t.reverses_id.is_empty() {
+                item["reverses_id"] = id("reverses_id", &t.reverses_id)?;
+            }
+            if t.effective_at_us != 0 {
+                item["effective_at_us"] = json!(t.effective_at_us);
+            }
+            Ok(item)
         })
         .collect();
     Ok(json!({"items": items?}))
+}
+
+fn crossing(
+    group_id: &[u8],
+    peer_ledger_id: u32,
+    account_id: &[u8],
+    asset_id: u32,
+    amount: &str,
+) -> Result<Value, Error> {
+    Ok(json!({
+        "group_id": id("group_id", group_id)?, "peer_ledger_id": peer_ledger_id,
+        "account_id": id("account_id", account_id)?, "asset_id": asset_id, "amount": text("amount", amount)?,
+    }))
 }
 
 fn malformed(field: &str, why: &str) -> Error {

@@ -11,6 +11,7 @@
 
 alter table ledger.accounts add column closed_by uuid;
 comment on column ledger.accounts.closed is 'Nothing but the void of a hold moves anything in a closed account.';
+comment on column ledger.accounts.ref_id is 'The order, for escrow; the other ledger (ledger.peer_ref), for clearing; NULL otherwise.';
 comment on column ledger.accounts.closed_by is 'The pending transfer that closed it: voiding that opens the account again. NULL: open.';
 grant update (closed_by) on ledger.accounts to econ_engine;
 -- A batch of 8,000 changes most rows of a small ledger: room for a second version of each on its own page keeps every
@@ -230,7 +231,10 @@ create table ledger.entry_pages (
   credits_pending numeric(28,0) not null,
   credits_posted numeric(28,0) not null,
   constraint entry_pages_pk primary key (ledger_id, account_id, last_seq, last_item),
-  constraint entry_pages_entries_ck check (entries between 1 and 100 and cardinality(transfer_ids) = entries)
+  constraint entry_pages_entries_ck check (entries between 1 and 100 and cardinality(transfer_ids) = entries),
+  constraint entry_pages_balances_ck check (debits_pending between 0 and 9999999999999999999999999999
+    and debits_posted between 0 and 9999999999999999999999999999 and credits_pending between 0 and 9999999999999999999999999999
+    and credits_posted between 0 and 9999999999999999999999999999)
 );
 comment on table ledger.entry_pages is
   'Derived, append-only: each account''s transfers in order, up to 100 to a page, and the account''s balances after the last of them. Filled behind the log by ledger.page_entries; ledger.audit_pages proves it.';

@@ -55,7 +55,7 @@ fn example(types: &Types, of: &Value) -> Value {
             "Amount" => json!("1"),
             // A public key too, where one is asked for.
             "Hash" => json!(key_of("payee").public().to_string()),
-            "Int" | "Count" => json!(1),
+            "Int" | "Count" | "Micros" => json!(1),
             "String" => json!("x"),
             "Boolean" => json!(true),
             other => panic!("no example of {other}"),

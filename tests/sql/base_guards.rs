@@ -1,5 +1,6 @@
 //! Guards that hold whoever asks: no commit without a receipt, no change of what was written, no table for the server.
 
+use crate::support::books::books;
 use crate::support::checks::rows;
 use crate::support::market::Market;
 
@@ -15,7 +16,18 @@ async fn busy() -> Market {
     market.meter(&order, &[1, 1_000]).await;
     market.settled().await;
     market.reserved(crate::support::market::id_of(&market.payee)).await;
+    books(&market).await;
     market.pipeline.shutdown().await;
+    // Derived behind the log, perhaps not yet.
+    market
+        .admin
+        .batch_execute(
+            "insert into ledger.entry_pages (ledger_id, account_id, last_seq, last_item, entries, transfer_ids, debits_pending, \
+               debits_posted, credits_pending, credits_posted) \
+             values (1, gen_random_uuid(), 1, 1, 1, array[gen_random_uuid()], 0, 0, 0, 0)",
+        )
+        .await
+        .unwrap();
     market
 }
 
@@ -96,7 +108,7 @@ async fn append_only_rows_refuse_update_and_delete_from_superuser_and_owner() {
         }
         market.admin.batch_execute("reset role").await.unwrap();
     }
-    assert_eq!(empty, ["ledger.failed_transfers"], "a row-level guard is only seen at a row");
+    assert!(empty.is_empty(), "a row-level guard is only seen at a row: {empty:?}");
 }
 
 #[tokio::test]

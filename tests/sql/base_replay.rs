@@ -11,6 +11,7 @@ use proto::v1::{self, KeyPurpose, command_body::Kind};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::support::books::books;
 use crate::support::checks::{healthy, rows, verified};
 use crate::support::kinds::{self, OUTPUT, bytes};
 use crate::support::market::{Market, fact, id_of};
@@ -97,6 +98,7 @@ async fn busy() -> Market {
     market.hand_must(Hand::Service, kinds::confirm(paid, "rail-1")).await;
     market.reserved(id_of(&market.provider)).await;
     transfers(&market).await;
+    books(&market).await;
     let revoke =
         v1::RevokeKey { key_id: stranger.key.public().id().as_ref().to_vec(), reason: "lost".into() };
     stranger.register(&market.pipeline).await;
@@ -154,9 +156,9 @@ async fn replay_gives_every_table_again_in_batches_of_any_size() {
     assert!(stored.len() > 30, "{:?}", stored.keys());
     let empty: Vec<&String> =
         stored.iter().filter(|(_, (_, rows))| *rows == 0).map(|(table, _)| table).collect();
-    assert_eq!(empty, ["ledger.failed_transfers"], "a table without rows proves nothing");
+    assert_eq!(empty, Vec::<&String>::new(), "a table without rows proves nothing");
     let codes = rows(&market.admin, "select distinct code from base.commands order by 1").await;
-    assert_eq!(codes, ["UB601", "UB900", "UI202", "UI205", "UI301", "UM604", "ok"]);
+    assert_eq!(codes, ["UB601", "UB900", "UI202", "UI205", "UI301", "UL503", "UM604", "ok"]);
     for batch in [1, 7, 8_000] {
         let again = replayed(&market, batch).await;
         let different: Vec<&String> = stored.keys().filter(|table| stored[*table] != again[*table]).collect();

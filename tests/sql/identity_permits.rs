@@ -63,6 +63,10 @@ fn one_of_each(
         ("confirm_payout", kinds::confirm(nobody, "reference")),
         ("fail_payout", kinds::fail_payout(nobody, "refused")),
         ("post_transfers", Kind::PostTransfers(v1::PostTransfers { items: vec![item] })),
+        ("exchange", Kind::Exchange(kinds::exchange(market.id(), nobody, nobody, "1"))),
+        ("close_period", kinds::close_period(0)),
+        ("send_across", kinds::send_across(market.id(), 2, nobody, "1")),
+        ("receive_across", kinds::receive_across(market.id(), 2, nobody, "1")),
     ]
 }
 
@@ -132,6 +136,10 @@ async fn agents_spend_nothing_buyers_meter_nothing_and_the_receipt_key_commands_
         "settle_order",
         "deposit",
         "post_transfers",
+        "exchange",
+        "close_period",
+        "send_across",
+        "receive_across",
         "reserve_payout",
         "confirm_payout",
         "fail_payout",

@@ -202,6 +202,43 @@ pub fn confirm(payout: Uuid, reference: &str) -> Kind {
     Kind::ConfirmPayout(v1::ConfirmPayout { payout_id: bytes(payout), rail_reference: reference.into() })
 }
 
+/// At a rate of 2; the accounts are the caller's to name.
+pub fn exchange(id: Uuid, from: Uuid, to: Uuid, sell_amount: &str) -> v1::Exchange {
+    v1::Exchange {
+        exchange_id: bytes(id),
+        from_account_id: bytes(from),
+        to_account_id: bytes(to),
+        sell_amount: sell_amount.into(),
+        rate: "2".into(),
+        rate_source: "test/2026".into(),
+        min_buy_amount: String::new(),
+    }
+}
+
+pub fn close_period(ends_at_us: i64) -> Kind {
+    Kind::ClosePeriod(v1::ClosePeriod { ends_at_us })
+}
+
+pub fn send_across(group: Uuid, peer_ledger_id: u32, account: Uuid, amount: &str) -> Kind {
+    Kind::SendAcross(v1::SendAcross {
+        group_id: bytes(group),
+        peer_ledger_id,
+        account_id: bytes(account),
+        asset_id: USD,
+        amount: amount.into(),
+    })
+}
+
+pub fn receive_across(group: Uuid, peer_ledger_id: u32, account: Uuid, amount: &str) -> Kind {
+    Kind::ReceiveAcross(v1::ReceiveAcross {
+        group_id: bytes(group),
+        peer_ledger_id,
+        account_id: bytes(account),
+        asset_id: USD,
+        amount: amount.into(),
+    })
+}
+
 pub fn fail_payout(payout: Uuid, reason: &str) -> Kind {
     Kind::FailPayout(v1::FailPayout { payout_id: bytes(payout), reason: reason.into() })
 }

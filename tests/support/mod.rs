@@ -1,5 +1,6 @@
 //! What tests share: parties that sign, a market to act in, and questions that every market must answer well.
 
+pub mod books;
 pub mod checks;
 pub mod http;
 pub mod kinds;

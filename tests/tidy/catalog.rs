@@ -96,7 +96,8 @@ async fn amounts_are_whole_and_bounded() {
            from pg_attribute a join pg_class t on t.oid = a.attrelid join pg_namespace n on n.oid = t.relnamespace
           where n.nspname = any ($1) and t.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped
             and (a.atttypid in ('float4'::regtype, 'float8'::regtype, 'money'::regtype)
-                 or a.atttypid = 'numeric'::regtype and format_type(a.atttypid, a.atttypmod) <> 'numeric(28,0)')
+                 -- A rate is a ratio, kept exactly as it was told.
+                 or a.atttypid = 'numeric'::regtype and format_type(a.atttypid, a.atttypmod) <> 'numeric(28,0)' and a.attname <> 'rate')
          union all
          -- NaN passes a lower bound, so every amount needs an upper one, or an equation with amounts that have one.
          select format('%s.%I has no CHECK', t.oid::regclass, a.attname)

@@ -121,7 +121,7 @@ fn in_a_run(comments: &str, code: &str) -> bool {
 fn every_result_of_a_transfer_is_listed() {
     let page = read("docs/ERRORS.md");
     let result = Regex::new(r"(?:then|else|:=) '([a-z]+(?:_[a-z]+)+)'").unwrap();
-    let source = read("sql/functions/ledger/post_transfers.sql");
+    let source = read("sql/functions/ledger/judge.sql");
     let kinds = ["post_pending", "void_pending", "expire_pending"];
     let mut seen = 0;
     let mut findings = Vec::new();

@@ -78,10 +78,7 @@ fn kinds_of_command_are_the_same_in_proto_table_and_dispatcher() {
         .map(|field| field.name().to_owned())
         .collect();
 
-    let schema = read("sql/schema/V0001__base.sql");
-    let kinds =
-        schema.split("insert into base.command_kinds values").nth(1).unwrap().split(");\n").next().unwrap();
-    let table = names(kinds, r"\('([a-z_]+)',");
+    let table = names(&inserted("base.command_kinds"), r"\('([a-z_]+)',");
 
     let calls = names(&read("sql/functions/base/dispatch.sql"), r"when '([a-z_]+)' then");
     assert_eq!(contract, table, "CommandBody and base.command_kinds differ");
@@ -90,15 +87,21 @@ fn kinds_of_command_are_the_same_in_proto_table_and_dispatcher() {
 
 #[test]
 fn every_kind_of_command_is_permitted_to_somebody_and_nothing_else_is() {
-    let schema = read("sql/schema/V0001__base.sql");
-    let kinds = names(
-        schema.split("insert into base.command_kinds values").nth(1).unwrap().split(");\n").next().unwrap(),
-        r"\('([a-z_]+)',",
-    );
-    let permits = read("sql/schema/V0002__identity.sql");
-    let permits = permits.split("insert into identity.purpose_permits values").nth(1).unwrap();
-    let permitted = names(permits.split(";\n").next().unwrap(), r"\('[a-z]+', '([a-z_]+)'\)");
+    let kinds = names(&inserted("base.command_kinds"), r"\('([a-z_]+)',");
+    let permitted = names(&inserted("identity.purpose_permits"), r"\('[a-z]+', '([a-z_]+)'\)");
     assert_eq!(kinds, permitted);
+}
+
+/// What the migrations, all of them, insert into a table of reference data.
+fn inserted(table: &str) -> String {
+    let insert = format!("insert into {table} values");
+    let schema: String = files("sql/schema", ".sql").iter().map(|name| read(name)).collect();
+    schema
+        .split(&insert)
+        .skip(1)
+        .filter_map(|rest| rest.split(");\n").next())
+        .map(|rows| format!("{rows})\n"))
+        .collect()
 }
 
 fn names(text: &str, pattern: &str) -> BTreeSet<String> {

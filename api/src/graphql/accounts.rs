@@ -51,7 +51,7 @@ pub struct TransferItemInput {
     credit_account_id: Option<Id>,
     /// The asset of both accounts.
     asset_id: u32,
-    /// Minor units; POST_PENDING without it posts all.
+    /// Minor units; POST_PENDING without it posts all, balancing without it moves what can be spared.
     amount: Option<AmountText>,
     /// The reserve that is ended.
     pending_id: Option<Id>,
@@ -61,6 +61,22 @@ pub struct TransferItemInput {
     /// Stands and falls with the next item.
     #[graphql(default)]
     linked: bool,
+    /// Moves at most what leaves the debit account at zero or above.
+    #[graphql(default)]
+    balancing_debit: bool,
+    /// Moves at most what leaves the credit account's debits above its credits.
+    #[graphql(default)]
+    balancing_credit: bool,
+    /// PENDING: closes the debit account until this hold is voided.
+    #[graphql(default)]
+    closing_debit: bool,
+    /// PENDING: closes the credit account until this hold is voided.
+    #[graphql(default)]
+    closing_credit: bool,
+    /// PLAIN: the posted transfer that this one takes back.
+    reverses_id: Option<Id>,
+    /// PLAIN and POST_PENDING: when it happened, if that was before it is told.
+    effective_at_us: Option<Micros>,
 }
 
 /// Message PostTransfers.
@@ -121,6 +137,12 @@ impl AccountMutation {
                 pending_id: id(item.pending_id),
                 timeout_ms: item.timeout_ms,
                 linked: item.linked,
+                balancing_debit: item.balancing_debit,
+                balancing_credit: item.balancing_credit,
+                closing_debit: item.closing_debit,
+                closing_credit: item.closing_credit,
+                reverses_id: id(item.reverses_id),
+                effective_at_us: item.effective_at_us.map_or(0, |at| at.0),
             }
         });
         carry(ctx, ledger_id, Kind::PostTransfers(v1::PostTransfers { items: items.collect() }))

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod agents;
+pub mod books;
 pub mod command;
 pub(crate) mod http;
 pub mod ledgers;
@@ -66,6 +67,7 @@ pub struct Query(
 pub struct Mutation(
     agents::AgentMutation,
     accounts::AccountMutation,
+    books::BookMutation,
     rfqs::RfqMutation,
     offers::OfferMutation,
     orders::OrderMutation,

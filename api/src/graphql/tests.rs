@@ -147,6 +147,10 @@ fn every_client_command_has_its_mutation() {
         "confirmPayout",
         "failPayout",
         "postTransfers",
+        "exchange",
+        "closePeriod",
+        "sendAcross",
+        "receiveAcross",
     ] {
         assert!(sdl.contains(&format!("{mutation}(ledgerId: Int! = 1, input:")), "{mutation}");
     }

@@ -221,6 +221,10 @@ pub(crate) fn kind_name(body: &CommandBody) -> &'static str {
         Some(Kind::ConfirmPayout(_)) => "confirm_payout",
         Some(Kind::FailPayout(_)) => "fail_payout",
         Some(Kind::PostTransfers(_)) => "post_transfers",
+        Some(Kind::Exchange(_)) => "exchange",
+        Some(Kind::ClosePeriod(_)) => "close_period",
+        Some(Kind::SendAcross(_)) => "send_across",
+        Some(Kind::ReceiveAcross(_)) => "receive_across",
     }
 }
 

@@ -1,7 +1,11 @@
 -- Every audit view is empty when healthy. One row per view: how many rows it holds, which should be 0.
 select 'ledger.audit_accounts' as view, count(*) as wrong from ledger.audit_accounts
 union all select 'ledger.audit_conservation', count(*) from ledger.audit_conservation
+union all select 'ledger.audit_crossings', count(*) from ledger.audit_crossings
+union all select 'ledger.audit_exchanges', count(*) from ledger.audit_exchanges
 union all select 'ledger.audit_holds', count(*) from ledger.audit_holds
+union all select 'ledger.audit_periods', count(*) from ledger.audit_periods
+union all select 'ledger.audit_reversals', count(*) from ledger.audit_reversals
 union all select 'ledger.audit_transfers', count(*) from ledger.audit_transfers
 union all select 'market.audit_orders', count(*) from market.audit_orders
 union all select 'market.audit_tickets', count(*) from market.audit_tickets

@@ -27,6 +27,10 @@ begin
     when 'confirm_payout' then payouts.confirm_payout(p_ctx, p_args)
     when 'fail_payout' then payouts.fail_payout(p_ctx, p_args)
     when 'post_transfers' then ledger.post_transfers_command(p_ctx, p_args)
+    when 'exchange' then ledger.exchange(p_ctx, p_args)
+    when 'close_period' then ledger.close_period(p_ctx, p_args)
+    when 'send_across' then ledger.send_across(p_ctx, p_args)
+    when 'receive_across' then ledger.receive_across(p_ctx, p_args)
     else base.refusal('UB101', 'agent', p_ctx.actor_id, 'unknown kind of command: ' || left(p_kind, 64))
   end;
 end $$;

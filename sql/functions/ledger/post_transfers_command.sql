@@ -1,6 +1,8 @@
 -- The operator's own postings. What is wrong with an item is that item's result; what is wrong with the request, or an
--- account that the operator has no business with, refuses the whole command: escrow moves by market transitions only, and
--- payables by payouts only.
+-- account that the operator has no business with, refuses the whole command: escrow moves by market transitions only,
+-- payables by payouts only, clearing by crossings only.
+-- The market's own accounts (equity, external, liquidity) are opened here when an item first names one: nobody else would,
+-- and their ids can be computed by anybody (ledger.account_id).
 create or replace function ledger.post_transfers_command(p_ctx base.command_context, p_args jsonb) returns base.outcome
 language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -23,12 +25,16 @@ begin
     left join ledger.transfers t on t.ledger_id = p_ctx.ledger_id and t.transfer_id = i.pending_id
     join ledger.accounts a on a.ledger_id = p_ctx.ledger_id
      and a.account_id in (i.debit_account_id, i.credit_account_id, t.debit_account_id, t.credit_account_id)
-   where a.purpose not in ('equity', 'external', 'wallet')
+   where a.purpose not in ('equity', 'external', 'wallet', 'liquidity')
    order by i.n, a.purpose limit 1;
   if found then
     return base.refusal('UL301', 'agent', p_ctx.actor_id, format(
-      'item %s touches a %s account: only equity, external and wallet accounts are the operator''s to post to', v_forbidden.n, v_forbidden.purpose));
+      'item %s touches a %s account: only equity, external, wallet and liquidity accounts are the operator''s to post to', v_forbidden.n, v_forbidden.purpose));
   end if;
+  perform ledger.open_account(p_ctx, w.asset_id, w.purpose, null, null)
+    from (select s.asset_id, u.purpose, ledger.account_id(p_ctx.ledger_id, s.asset_id, u.purpose, null, null) as account_id
+            from ledger.assets s cross join (values ('equity'), ('external'), ('liquidity')) as u (purpose)) as w
+   where w.account_id in (select i.debit_account_id from unnest(v_items) as i union all select i.credit_account_id from unnest(v_items) as i);
   v_results := ledger.post_transfers(p_ctx, v_journal, v_items);
   return row('ok', 'journal', v_journal, jsonb_build_object('journal_id', v_journal, 'results', to_jsonb(v_results),
     'posted', (select count(*) from unnest(v_results) as x where x = 'ok')), null)::base.outcome;
@@ -39,7 +45,7 @@ comment on function ledger.post_transfers_command(base.command_context, jsonb) i
 -- One TransferItem. What cannot be parsed becomes a value that its item is refused for, never an absent one: an absent
 -- account of a post means "as in the pending transfer", so dropping a malformed id would widen what was asked.
 create or replace function ledger.post_transfers_command_item(p_item jsonb) returns ledger.transfer_input
-language sql immutable parallel safe as $$
+language sql stable parallel safe as $$
   select row(
     ledger.post_transfers_command_id(p_item ->> 'transfer_id'),
     p_item ->> 'kind',
@@ -51,10 +57,22 @@ language sql immutable parallel safe as $$
     case when p_item ->> 'timeout_ms' ~ '^[0-9]{1,18}$' then (p_item ->> 'timeout_ms')::bigint
          when p_item ->> 'timeout_ms' is not null then -1 end,
     coalesce(p_item -> 'linked' = 'true', false),
-    'operator', 0, null, null)::ledger.transfer_input
+    'operator',
+    ledger.post_transfers_command_flag(p_item -> 'balancing_debit', 1) + ledger.post_transfers_command_flag(p_item -> 'balancing_credit', 2)
+      + ledger.post_transfers_command_flag(p_item -> 'closing_debit', 4) + ledger.post_transfers_command_flag(p_item -> 'closing_credit', 8),
+    ledger.post_transfers_command_id(p_item ->> 'reverses_id'),
+    case when p_item -> 'effective_at_us' not in ('0', 'null')
+         then coalesce(case when p_item ->> 'effective_at_us' ~ '^-?[0-9]{1,16}$' then base.from_us((p_item ->> 'effective_at_us')::bigint) end,
+                'infinity') end)::ledger.transfer_input
 $$;
 comment on function ledger.post_transfers_command_item(jsonb) is
-  'A TransferItem as JSON to ledger.transfer_input; unparsable ids become the all-ones id, unparsable amounts NaN. Raises nothing.';
+  'A TransferItem as JSON to ledger.transfer_input; unparsable ids become the all-ones id, unparsable amounts NaN, unparsable flags reserved ones, unparsable times infinity. Raises nothing.';
+
+create or replace function ledger.post_transfers_command_flag(p_value jsonb, p_bit integer) returns smallint
+language sql immutable parallel safe as $$
+  select case when p_value is null or p_value in ('false', 'null') then 0 when p_value = 'true' then p_bit else 16 end::smallint
+$$;
+comment on function ledger.post_transfers_command_flag(jsonb, integer) is 'One flag of an item: its bit, 0, or 16 (no flag there is) for what is no boolean.';
 
 create or replace function ledger.post_transfers_command_id(p_text text) returns uuid
 language sql immutable parallel safe as $$
