@@ -82,7 +82,11 @@ begin
     select distinct p_ctx.ledger_id, j.journal, p_ctx.seq
       from (select p_journal_id as journal where p_journal_ids is null
             union all
-            select i.journal from unnest(p_journal_ids, p_ids, v_results) as i (journal, id, result) where i.result = 'ok' and i.journal <> i.id) as j
+            select coalesce(i.journal, p_journal_id) from unnest(p_journal_ids, p_ids, v_results) as i (journal, id, result)
+             where p_journal_ids is not null and i.result = 'ok' and coalesce(i.journal, p_journal_id) <> i.id
+            union all
+            -- An expiry belongs to its hold's journal.
+            select o.expiry_of from unnest(v_judged.journal_id) as o (expiry_of) where o.expiry_of is not null) as j
     on conflict do nothing;
   end if;
   return v_results;
