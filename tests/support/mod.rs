@@ -1,6 +1,7 @@
 //! What tests share: parties that sign, a market to act in, and questions that every market must answer well.
 
 pub mod checks;
+pub mod direct;
 pub mod http;
 pub mod kinds;
 pub mod market;
