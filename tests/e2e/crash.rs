@@ -126,9 +126,9 @@ fn batch(n: u64) -> Vec<Item> {
                 _ => (debit, 4 + credit, 1 + (dice >> 24) % 50),
             };
             let item = match i % 5 {
-                2 if (dice >> 32) % 2 == 0 => Item::pending(of(i), debit, credit, amount),
-                3 if (dice >> 33) % 2 == 0 => Item::end(of(i), "post_pending", of(i - 1)),
-                4 if (dice >> 34) % 4 == 0 && i + 1 < size => {
+                2 if (dice >> 32).is_multiple_of(2) => Item::pending(of(i), debit, credit, amount),
+                3 if (dice >> 33).is_multiple_of(2) => Item::end(of(i), "post_pending", of(i - 1)),
+                4 if (dice >> 34).is_multiple_of(4) && i + 1 < size => {
                     Item::plain(of(i), debit, credit, amount).linked()
                 }
                 _ => Item::plain(of(i), debit, credit, amount),
@@ -226,7 +226,8 @@ async fn what_was_acknowledged_survives_kill_9_of_all_of_postgres_and_nothing_is
                 assert!(repeated(first, again), "round {round}: batch {n}: {first} and then {again}");
             }
         }
-        for n in std::mem::take(&mut *load.unanswered.lock()) {
+        let unanswered = std::mem::take(&mut *load.unanswered.lock());
+        for n in unanswered {
             let there = found.get(&journal(n)).copied().unwrap_or(0);
             let again = post(&db, 1, START_US, &batch(n)).await.unwrap();
             if there > 0 {
@@ -331,7 +332,8 @@ async fn a_command_killed_with_postgres_answers_once_more_under_its_key_and_exis
         for sender in senders {
             sender.await.unwrap();
         }
-        for (n, kind, first) in answered.lock().drain(..).collect::<Vec<_>>() {
+        let sent = std::mem::take(&mut *answered.lock());
+        for (n, kind, first) in sent {
             let stored = send(&pipeline, &format!("key-{n}"), &kind).await.expect("it runs again");
             if let Some(first) = first {
                 assert_eq!(

@@ -49,7 +49,8 @@ fn counted(results: &[String], result: &str) -> usize {
 #[tokio::test]
 async fn a_null_in_any_column_is_that_items_result_and_nobody_elses() {
     let (_test_db, db) = books(0).await;
-    let cases: [(&str, fn(Item) -> Item, &str); 12] = [
+    type Spoil = fn(Item) -> Item;
+    let cases: [(&str, Spoil, &str); 12] = [
         ("id", |i| Item { id: None, ..i }, "id_must_not_be_zero"),
         ("kind", |i| Item { kind: None, ..i }, "reserved_flag"),
         ("debit", |i| Item { debit: None, ..i }, "debit_account_id_must_not_be_zero"),
