@@ -63,19 +63,20 @@ impl Victim {
         self.connect(DATABASE).await
     }
 
-    /// Kills the postmaster first, so that it can neither say farewell to its children nor start another, then each of them;
-    /// and starts it again.
+    /// Kills the postmaster and each of its children; and starts it again.
     async fn kill_and_restart(&self) {
-        let postmaster = self.cluster.pid();
-        let children = children_of(postmaster);
+        let postmaster = Pid::from_raw(self.cluster.pid());
+        // Stopped, so that it forks no more while its children are counted.
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+        let children = children_of(postmaster.as_raw());
         assert!(!children.is_empty());
-        for pid in [postmaster].into_iter().chain(children.iter().copied()) {
-            // A child may have ended by itself meanwhile.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        kill(postmaster, Signal::SIGKILL).unwrap();
+        for pid in &children {
+            // It may have ended by itself meanwhile.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
-        // Whoever was forked in between is nobody's child now; it is found by the folder that its postmaster was given.
         until("the end of every process", async || {
-            let gone = !self.cluster.is_alive() && children.iter().all(|pid| state_of(*pid).is_none());
+            let gone = !self.cluster.is_alive() && children.iter().all(|pid| parent_of(*pid).is_none());
             gone.then_some(())
         })
         .await;
@@ -84,7 +85,7 @@ impl Victim {
 }
 
 /// Parent of a process; `None` when it is gone, or dead and not yet reaped.
-fn state_of(pid: i32) -> Option<i32> {
+fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut words = stat.rsplit_once(") ")?.1.split(' ');
     let state = words.next()?;
@@ -95,7 +96,7 @@ fn state_of(pid: i32) -> Option<i32> {
 fn children_of(parent: i32) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| state_of(*pid) == Some(parent)).collect()
+    pids.filter(|pid| parent_of(*pid) == Some(parent)).collect()
 }
 
 /// The `n`-th number of a seed; others with ECON_TEST_SEED.
