@@ -2,6 +2,7 @@
 
 mod ledger_row;
 mod loaders;
+mod posters;
 
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,7 @@ mod base_guards;
 mod base_pipeline;
 mod base_replay;
 mod identity_permits;
+mod ledger_batch;
 mod ledger_books;
 mod ledger_commands;
 mod ledger_model;

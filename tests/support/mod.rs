@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod checks;
+pub mod direct;
 pub mod http;
 pub mod kinds;
 pub mod market;

@@ -25,6 +25,30 @@ pub(crate) struct Item {
     pub(crate) timeout_ms: Option<i64>,
     pub(crate) linked: bool,
     pub(crate) reason: Option<&'static str>,
+    /// Sum of the constants below; anything else is reserved.
+    pub(crate) flags: i16,
+    pub(crate) reverses: Option<Uuid>,
+    /// Event time, Unix microseconds.
+    pub(crate) effective: Option<i64>,
+}
+
+pub(crate) const BALANCING_DEBIT: i16 = 1;
+pub(crate) const BALANCING_CREDIT: i16 = 2;
+pub(crate) const CLOSING_DEBIT: i16 = 4;
+pub(crate) const CLOSING_CREDIT: i16 = 8;
+
+impl Item {
+    fn has(&self, flag: i16) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn closes(&self) -> bool {
+        self.has(CLOSING_DEBIT) || self.has(CLOSING_CREDIT)
+    }
+
+    fn balances(&self) -> bool {
+        self.has(BALANCING_DEBIT) || self.has(BALANCING_CREDIT)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +57,8 @@ pub(crate) struct Account {
     pub(crate) debits_limited: bool,
     pub(crate) credits_limited: bool,
     pub(crate) closed: bool,
+    /// The hold that closed it. Closed without one: by the operator.
+    pub(crate) closed_by: Option<Uuid>,
     pub(crate) debits_pending: i128,
     pub(crate) debits_posted: i128,
     pub(crate) credits_pending: i128,
@@ -55,6 +81,9 @@ pub(crate) struct Transfer {
     pub(crate) seq: i64,
     pub(crate) item: i32,
     pub(crate) at: i64,
+    pub(crate) flags: i16,
+    pub(crate) reverses: Option<Uuid>,
+    pub(crate) effective: Option<i64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -65,6 +94,12 @@ pub(crate) struct Model {
     /// State of each pending transfer: pending, posted, voided, expired.
     pub(crate) holds: BTreeMap<Uuid, &'static str>,
     pub(crate) failed: BTreeMap<Uuid, &'static str>,
+    /// What was taken back, and by what.
+    pub(crate) reversals: BTreeMap<Uuid, Uuid>,
+    /// Which commands posted transfers of which journal.
+    pub(crate) journals: BTreeSet<(Uuid, i64)>,
+    /// Event times before this are closed.
+    pub(crate) period_end: Option<i64>,
 }
 
 /// The command that posts.
@@ -137,7 +172,8 @@ impl Model {
     }
 
     fn post_one(&mut self, command: Command, item: &Item) -> Result<(), &'static str> {
-        if !["plain", "pending", "post_pending", "void_pending"].contains(&item.kind) {
+        let known = ["plain", "pending", "post_pending", "void_pending"].contains(&item.kind);
+        if !known || !(0..16).contains(&item.flags) {
             return Err("reserved_flag");
         }
         let id = given(item.id).ok_or("id_must_not_be_zero")?;
@@ -180,16 +216,39 @@ impl Model {
         if timeout_ms != 0 && !pending {
             return Err("timeout_reserved_for_pending_transfer");
         }
+        if item.closes() && !pending {
+            return Err("closing_transfer_must_be_pending");
+        }
         if timeout_ms < 0 {
             return Err("timeout_must_not_be_negative");
         }
-        let amount = match item.amount.as_deref().map(number) {
+        if item.closes() && timeout_ms > 0 {
+            return Err("closing_transfer_must_not_time_out");
+        }
+        let reverses = given(item.reverses);
+        if reverses.is_some() && pending {
+            return Err("reversal_must_be_plain");
+        }
+        if reverses.is_some() && item.flags != 0 {
+            return Err("flags_are_mutually_exclusive");
+        }
+        if reverses == Some(id) {
+            return Err("reverses_id_must_be_different");
+        }
+        // None: all that can be spared. A closing hold may hold nothing.
+        let asked = match item.amount.as_deref().map(number) {
+            None if item.balances() => None,
+            None | Some(Number::Wrong("amount_must_not_be_zero")) if item.closes() => Some(0),
             None => return Err("amount_must_not_be_zero"),
             Some(Number::Wrong(result)) => return Err(result),
-            Some(Number::Whole(amount)) => amount,
+            Some(Number::Whole(amount)) => Some(amount),
         };
         let asset = item.asset.filter(|asset| *asset != 0).ok_or("asset_must_not_be_zero")?;
         let reason = item.reason.filter(|reason| !reason.is_empty()).ok_or("reason_must_not_be_empty")?;
+        if item.effective.is_some() && pending {
+            return Err("effective_at_reserved_for_posting");
+        }
+        self.check_event_time(command, item)?;
         let debit = self.accounts.get(&debit_id).ok_or("debit_account_not_found")?;
         let credit = self.accounts.get(&credit_id).ok_or("credit_account_not_found")?;
         if debit.asset != credit.asset {
@@ -204,6 +263,21 @@ impl Model {
         if credit.closed {
             return Err("credit_account_already_closed");
         }
+        if let Some(reversed) = reverses {
+            let old = self.find(reversed).ok_or("reversed_transfer_not_found")?;
+            if !matches!(old.kind.as_str(), "plain" | "post_pending") {
+                return Err("reversed_transfer_not_posted");
+            }
+            if (debit_id, credit_id) != (old.credit, old.debit) {
+                return Err("reversal_must_mirror_accounts");
+            }
+            if asked != Some(old.amount) {
+                return Err("reversal_has_different_amount");
+            }
+            if self.reversals.contains_key(&reversed) {
+                return Err("reversed_transfer_already_reversed");
+            }
+        }
 
         // An expired hold is free at once, whether or not its expiry is written.
         let due_of = |side: fn(&Transfer) -> Uuid, account: Uuid| -> Vec<Transfer> {
@@ -214,6 +288,24 @@ impl Model {
         let due_credits = due_of(|t| t.credit, credit_id);
         let debits_pending = debit.debits_pending - due_debits.iter().map(|t| t.amount).sum::<i128>();
         let credits_pending = credit.credits_pending - due_credits.iter().map(|t| t.amount).sum::<i128>();
+
+        // A balancing transfer moves no more than leaves that side's balance at zero.
+        let mut amount = asked.unwrap_or(AMOUNT_MAX);
+        if item.has(BALANCING_DEBIT) {
+            amount = amount.min(debit.credits_posted - debit.debits_posted - debits_pending).max(0);
+            if amount == 0 && !item.closes() {
+                return Err("exceeds_credits");
+            }
+        }
+        if item.has(BALANCING_CREDIT) {
+            amount = amount.min(credit.debits_posted - credit.credits_posted - credits_pending).max(0);
+            if amount == 0 && !item.closes() {
+                return Err("exceeds_debits");
+            }
+        }
+        // Nothing can bring back to zero what is below it already.
+        let debits_limited = debit.debits_limited || item.has(BALANCING_DEBIT);
+        let credits_limited = credit.credits_limited || item.has(BALANCING_CREDIT);
         if pending && debits_pending + amount > AMOUNT_MAX {
             return Err("overflows_debits_pending");
         }
@@ -235,10 +327,10 @@ impl Model {
         if timeout_ms > TIMEOUT_MS_MAX {
             return Err("overflows_timeout");
         }
-        if debit.debits_limited && debits_pending + debit.debits_posted + amount > debit.credits_posted {
+        if debits_limited && debits_pending + debit.debits_posted + amount > debit.credits_posted {
             return Err("exceeds_credits");
         }
-        if credit.credits_limited && credits_pending + credit.credits_posted + amount > credit.debits_posted {
+        if credits_limited && credits_pending + credit.credits_posted + amount > credit.debits_posted {
             return Err("exceeds_debits");
         }
 
@@ -246,10 +338,10 @@ impl Model {
         let debits = debit.debits_pending + debit.debits_posted + amount;
         let credits = credit.credits_pending + credit.credits_posted + amount;
         let mut expiring: Vec<Transfer> = Vec::new();
-        if debits > AMOUNT_MAX || (debit.debits_limited && debits > debit.credits_posted) {
+        if debits > AMOUNT_MAX || (debits_limited && debits > debit.credits_posted) {
             expiring.extend(due_debits);
         }
-        if credits > AMOUNT_MAX || (credit.credits_limited && credits > credit.debits_posted) {
+        if credits > AMOUNT_MAX || (credits_limited && credits > credit.debits_posted) {
             expiring.extend(due_credits);
         }
         expiring.sort_by_key(|t| (t.timeout_at, t.id));
@@ -264,6 +356,7 @@ impl Model {
                 pending: Some(hold_id),
                 timeout_at: None,
                 reason: "expired".into(),
+                flags: 0,
                 ..hold
             };
             self.write(command, expiry);
@@ -282,7 +375,20 @@ impl Model {
             seq: 0,
             item: 0,
             at: 0,
+            flags: item.flags,
+            reverses,
+            effective: item.effective.filter(|time| *time != command.at),
         };
+        if let Some(reversed) = reverses {
+            self.reversals.insert(reversed, id);
+        }
+        for (flag, account) in [(CLOSING_DEBIT, debit_id), (CLOSING_CREDIT, credit_id)] {
+            if item.has(flag) {
+                let account = self.accounts.get_mut(&account).expect("it was found above");
+                account.closed = true;
+                account.closed_by = Some(id);
+            }
+        }
         if pending {
             self.holds.insert(id, "pending");
             self.add_pending(&transfer, amount);
@@ -293,7 +399,21 @@ impl Model {
         Ok(())
     }
 
+    fn check_event_time(&self, command: Command, item: &Item) -> Result<(), &'static str> {
+        let Some(time) = item.effective else { return Ok(()) };
+        if time > command.at {
+            return Err("effective_at_must_not_advance");
+        }
+        if self.period_end.is_some_and(|end| time < end) {
+            return Err("effective_at_in_closed_period");
+        }
+        Ok(())
+    }
+
     fn post_end(&mut self, command: Command, id: Uuid, item: &Item) -> Result<(), &'static str> {
+        if item.flags != 0 {
+            return Err("flags_are_mutually_exclusive");
+        }
         let hold_id = given(item.pending).ok_or("pending_id_must_not_be_zero")?;
         if hold_id.is_max() {
             return Err("pending_id_must_not_be_int_max");
@@ -304,11 +424,19 @@ impl Model {
         if item.timeout_ms.unwrap_or(0) != 0 {
             return Err("timeout_reserved_for_pending_transfer");
         }
+        if given(item.reverses).is_some() {
+            return Err("reversal_must_be_plain");
+        }
         let amount = match item.amount.as_deref().map(number) {
             None => None,
             Some(Number::Wrong(result)) => return Err(result),
             Some(Number::Whole(amount)) => Some(amount),
         };
+        let posts = item.kind == "post_pending";
+        if item.effective.is_some() && !posts {
+            return Err("effective_at_reserved_for_posting");
+        }
+        self.check_event_time(command, item)?;
         let hold = self.find(hold_id).ok_or("pending_transfer_not_found")?.clone();
         if hold.kind != "pending" {
             return Err("pending_transfer_not_pending");
@@ -326,7 +454,6 @@ impl Model {
         if amount > hold.amount {
             return Err("exceeds_pending_transfer_amount");
         }
-        let posts = item.kind == "post_pending";
         if !posts && amount < hold.amount {
             return Err("pending_transfer_has_different_amount");
         }
@@ -346,6 +473,11 @@ impl Model {
         if posts && self.accounts[&hold.credit].closed {
             return Err("credit_account_already_closed");
         }
+        // The void of what closed an account opens it again.
+        for account in self.accounts.values_mut().filter(|account| account.closed_by == Some(hold_id)) {
+            account.closed = false;
+            account.closed_by = None;
+        }
         self.holds.insert(hold_id, if posts { "posted" } else { "voided" });
         self.add_pending(&hold, -hold.amount);
         if posts {
@@ -363,6 +495,8 @@ impl Model {
             timeout_at: None,
             journal: command.journal,
             reason,
+            flags: 0,
+            effective: item.effective.filter(|time| *time != command.at),
             ..hold
         };
         self.write(command, end);
@@ -372,11 +506,14 @@ impl Model {
     /// A transfer of this id was posted before: is it the same?
     fn compare(&self, item: &Item, old: &Transfer) -> &'static str {
         let pending = given(item.pending);
-        if item.kind != old.kind {
+        if item.kind != old.kind || item.flags != old.flags {
             return "exists_with_different_flags";
         }
         if pending != old.pending {
             return "exists_with_different_pending_id";
+        }
+        if given(item.reverses) != old.reverses {
+            return "exists_with_different_reverses_id";
         }
         let timeout_ms = old.timeout_at.map_or(0, |end| (end - old.at) / 1_000);
         if item.timeout_ms.unwrap_or(0) != timeout_ms {
@@ -388,10 +525,14 @@ impl Model {
         let credit = if hold.is_some() { given(item.credit).or(Some(old.credit)) } else { item.credit };
         let asset =
             if hold.is_some() { item.asset.filter(|a| *a != 0).or(Some(old.asset)) } else { item.asset };
+        // What was cut the first time may be asked for again, or all that can be spared.
         let amount = match item.amount.as_deref().map(number) {
-            None => hold.map(|hold| hold.amount),
+            None if item.balances() => Some(old.amount),
+            None | Some(Number::Wrong("amount_must_not_be_zero")) if item.closes() => Some(0),
+            Some(Number::Whole(amount)) if item.balances() => Some(amount.min(old.amount)),
             Some(Number::Whole(amount)) => Some(amount),
             Some(Number::Wrong(_)) => None,
+            None => hold.map(|hold| hold.amount),
         };
         let reason = match hold {
             Some(hold) => Some(item.reason.filter(|r| !r.is_empty()).unwrap_or(&hold.reason)),
@@ -407,6 +548,8 @@ impl Model {
             "exists_with_different_asset"
         } else if reason != Some(old.reason.as_str()) {
             "exists_with_different_reason"
+        } else if item.effective.filter(|time| *time != old.at) != old.effective {
+            "exists_with_different_effective_at"
         } else {
             "exists"
         }
@@ -434,6 +577,9 @@ impl Model {
         transfer.seq = command.seq;
         transfer.at = command.at;
         let before = self.transfers.iter().filter(|t| t.seq == command.seq).count();
+        if transfer.id != Some(transfer.journal) {
+            self.journals.insert((transfer.journal, command.seq));
+        }
         transfer.item = i32::try_from(before + 1).expect("few items");
         self.transfers.push(transfer);
     }
@@ -445,6 +591,7 @@ fn spends_id(result: &str) -> bool {
         "debit_account_not_found",
         "credit_account_not_found",
         "pending_transfer_not_found",
+        "reversed_transfer_not_found",
         "exceeds_credits",
         "exceeds_debits",
         "debit_account_already_closed",
