@@ -2,6 +2,8 @@
 select 'ledger.audit_accounts' as view, count(*) as wrong from ledger.audit_accounts
 union all select 'ledger.audit_conservation', count(*) from ledger.audit_conservation
 union all select 'ledger.audit_holds', count(*) from ledger.audit_holds
+union all select 'ledger.audit_pages', count(*) from ledger.audit_pages
+union all select 'ledger.audit_recent', count(*) from ledger.audit_recent
 union all select 'ledger.audit_transfers', count(*) from ledger.audit_transfers
 union all select 'market.audit_orders', count(*) from market.audit_orders
 union all select 'market.audit_tickets', count(*) from market.audit_tickets
