@@ -14,6 +14,9 @@ const SCHEMAS: &[&str] =
 pub const LEFT_OUT: &[(&str, &str)] = &[
     ("receipts.checkpoints", "made by time, not by commands; each is checked against the log"),
     ("artifacts.uploads", "upkeep of an erasable store outside the database"),
+    ("ledger.entry_pages", "derived behind the log at its own pace; ledger.audit_pages proves it"),
+    ("ledger.paged", "how far entry_pages has followed, at its own pace; ledger.audit_pages proves it"),
+    ("ledger.audited", "how far an audit has come, at its own pace; every audit view reads the whole"),
 ];
 
 /// Makes text forms the same on every connection.
