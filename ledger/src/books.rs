@@ -1,8 +1,17 @@
 //! Mirror of the SQL domain `ledger`: balances and entries.
 
+mod history;
+mod upkeep;
+
 use proto::ids::{AccountId, AgentId, JournalId, TransferId};
 use proto::money::Amount;
 use uuid::Uuid;
+
+pub use history::{
+    Account, AccountFilter, Axis, Balances, JournalTransfer, StatementCursor, StatementEntry,
+    TrialBalanceLine, read_accounts, read_balance_at, read_statement, read_transfers, read_trial_balance,
+};
+pub use upkeep::{Audit, audit_advance, page_entries};
 
 use crate::error::Error;
 use crate::reader::{Reader, amount, bigint, count, get, id, id_or_none, int, small};
@@ -97,7 +106,7 @@ pub struct Entry {
     pub amount: Amount,
 }
 
-/// The actor's entries, newest first: at most `limit` (and one more when the last transfer has both sides here).
+/// The actor's entries, newest first: those of at most `limit` transfers, two where both sides are the actor's.
 /// `asset_id` `None`: every asset. Calls `ledger.read_entries`.
 pub async fn read_entries(
     reader: &Reader,

@@ -177,3 +177,12 @@ pub(crate) fn time(at_us: i64) -> std::time::SystemTime {
     let epoch = std::time::SystemTime::UNIX_EPOCH;
     if at_us < 0 { epoch - distance } else { epoch + distance }
 }
+
+/// The same for a moment that somebody asks about. `UB103`: no moment of any business here (beyond 2^53 us, the year 2255).
+pub(crate) fn moment(at_us: i64) -> Result<std::time::SystemTime, Error> {
+    const LAST_US: u64 = 1 << 53;
+    if at_us.unsigned_abs() > LAST_US {
+        return Err(Error::new("UB103", format!("{at_us} us is no moment of any business here")));
+    }
+    Ok(time(at_us))
+}

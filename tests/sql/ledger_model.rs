@@ -119,7 +119,7 @@ async fn open_ledger(db: &Client, ledger_id: i32) {
 const WAYS: [&str; 3] = [
     "ledger.post_transfers(c.ctx, $3, c.items)",
     "ledger.post_batch(c.ctx, $3, null, $5, $6, $7, $8, $9, $10::text[]::numeric[], $14, $11, $12, $13, $15, $16, \
-       array(select 'epoch'::timestamptz + u.e * interval '1 microsecond' from unnest($17::bigint[]) with ordinality as u (e, n) order by u.n))",
+       array(select 'epoch'::timestamptz + u.e * interval '1 microsecond' from unnest($17::bigint[]) with ordinality as u (e, n) order by u.n), null)",
     "t.post_singly(c.ctx, c.items)",
 ];
 

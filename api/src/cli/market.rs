@@ -353,12 +353,25 @@ impl Market {
         field: &str,
         limit: usize,
     ) -> Result<Vec<T>, ClientError> {
+        self.pages_of(query, field, json!({}), limit).await
+    }
+
+    /// The same of a list that takes more than a page's place.
+    pub(crate) async fn pages_of<T: DeserializeOwned>(
+        &self,
+        query: &str,
+        field: &str,
+        variables: Value,
+        limit: usize,
+    ) -> Result<Vec<T>, ClientError> {
         let mut rows = Vec::new();
         let mut after: Option<String> = None;
         loop {
             let first = u32::try_from(limit - rows.len()).unwrap_or(PAGE).min(PAGE);
-            let page: Connection<T> =
-                self.query(query, field, json!({ "first": first, "after": after })).await?;
+            let mut variables = variables.clone();
+            variables["first"] = first.into();
+            variables["after"] = after.into();
+            let page: Connection<T> = self.query(query, field, variables).await?;
             rows.extend(page.nodes);
             if !page.page_info.has_next_page || rows.len() >= limit {
                 return Ok(rows);

@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod keys;
+mod ledger;
 pub(crate) mod market;
 pub(crate) mod money;
 pub(crate) mod place;
@@ -56,6 +57,9 @@ enum Command {
     Migrate(verify::MigrateArgs),
     /// Open psql on the ledger, for reading
     Psql(psql::PsqlArgs),
+    /// Read the books
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Measure the system
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -140,6 +144,7 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,
+        Command::Ledger(command) => ledger::run(command).await?,
         Command::Bench(command) => bench::run(command).await?,
         Command::Key(command) => keys::run(command)?,
         Command::Register(args) => money::register(args).await?,

@@ -223,12 +223,12 @@ fn write_csv(lines: &[StatementLine]) -> Outcome {
 }
 
 /// Minor units, perhaps negative, for people.
-fn signed_decimal(text: &str, scale: u8) -> String {
+pub(crate) fn signed_decimal(text: &str, scale: u8) -> String {
     with_sign(text, |amount| amount::decimal(amount, scale))
 }
 
 /// The same for programs: every decimal place and no thousands.
-fn exact_decimal(text: &str, scale: u8) -> String {
+pub(crate) fn exact_decimal(text: &str, scale: u8) -> String {
     with_sign(text, |amount| amount.to_decimal_string(scale))
 }
 

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod agents;
 pub mod books;
 pub mod command;
+pub mod history;
 pub(crate) mod http;
 pub mod ledgers;
 pub mod metering;
@@ -52,6 +53,7 @@ pub struct Query(
     ledgers::LedgerQuery,
     agents::AgentQuery,
     accounts::AccountQuery,
+    history::HistoryQuery,
     rfqs::RfqQuery,
     offers::OfferQuery,
     orders::OrderQuery,

@@ -67,6 +67,14 @@ fn describe() {
         "econ_forced_refusals_total",
         "Commands that raised and were refused by force: our bugs"
     );
+    describe_counter!(
+        "econ_audit_problems_total",
+        "Accounts and transfers that the minute's audit found wrong, each time it looked"
+    );
+    describe_counter!(
+        "econ_upkeep_failures_total",
+        "Times that the books' keeper failed and tried again; it holds nobody up"
+    );
     describe_counter!("econ_house_commands_total", "Commands of the house's timers, by action and code");
 }
 

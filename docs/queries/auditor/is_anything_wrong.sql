@@ -4,6 +4,8 @@ union all select 'ledger.audit_conservation', count(*) from ledger.audit_conserv
 union all select 'ledger.audit_crossings', count(*) from ledger.audit_crossings
 union all select 'ledger.audit_exchanges', count(*) from ledger.audit_exchanges
 union all select 'ledger.audit_holds', count(*) from ledger.audit_holds
+union all select 'ledger.audit_pages', count(*) from ledger.audit_pages
+union all select 'ledger.audit_recent', count(*) from ledger.audit_recent
 union all select 'ledger.audit_periods', count(*) from ledger.audit_periods
 union all select 'ledger.audit_reversals', count(*) from ledger.audit_reversals
 union all select 'ledger.audit_transfers', count(*) from ledger.audit_transfers

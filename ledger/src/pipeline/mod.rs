@@ -6,6 +6,7 @@
 
 mod checkpoint;
 pub(crate) mod entry;
+mod keeper;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
@@ -168,7 +169,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts a writer for each ledger and the keeper of checkpoints. Must be called inside a tokio runtime.
+    /// Starts a writer for each ledger, the keeper of its checkpoints and the keeper of its books. Must be called inside a tokio runtime.
     pub fn start(options: PipelineOptions) -> Self {
         let (wakes, _) = broadcast::channel(4_096);
         let ledger_ids = options.ledger_ids.clone();
@@ -187,6 +188,7 @@ impl Pipeline {
             let worker = Worker { shared: shared.clone(), ledger_id, queue, backlog: Default::default() };
             writers.push(tokio::spawn(worker.run()));
             keepers.push(tokio::spawn(checkpoint::keep(shared.clone(), ledger_id)));
+            keepers.push(tokio::spawn(keeper::keep(shared.clone(), ledger_id)));
         }
         Self {
             shared,

@@ -30,15 +30,20 @@ declare
   v_judged ledger.judged;
   v_results text[];
 begin
+  -- Prepared for another moment, or not at all.
+  if s.at is distinct from p_ctx.at then
+    s := ledger.post_prepare(p_ctx.at, p_ids, p_kinds, p_debits, p_credits, p_assets, p_amounts, p_reasons, p_pending_ids, p_timeouts_ms,
+      p_linked, p_flags, p_reverses, p_effective, null);
+  end if;
   if s.lowest <= v_above then
     v_known := array(select i.n::integer from unnest(p_ids) with ordinality as i (id, n)
       where i.id <= v_above
         and (exists (select from ledger.transfers t where t.ledger_id = p_ctx.ledger_id and t.transfer_id = i.id)
              or exists (select from ledger.failed_transfers f where f.ledger_id = p_ctx.ledger_id and f.transfer_id = i.id)));
-  end if;
-  if cardinality(v_known) > 0 or s.at is distinct from p_ctx.at then
-    s := ledger.post_prepare(p_ctx.at, p_ids, p_kinds, p_debits, p_credits, p_assets, p_amounts, p_reasons, p_pending_ids, p_timeouts_ms,
-      p_linked, p_flags, p_reverses, p_effective, v_known);
+    if cardinality(v_known) > 0 then
+      s := ledger.post_prepare(p_ctx.at, p_ids, p_kinds, p_debits, p_credits, p_assets, p_amounts, p_reasons, p_pending_ids, p_timeouts_ms,
+        p_linked, p_flags, p_reverses, p_effective, v_known);
+    end if;
   end if;
   -- A small ledger is read in physical order and its rows are updated in that order: half the time of a lookup for each.
   if (select c.reltuples from pg_catalog.pg_class c where c.oid = 'ledger.accounts'::regclass) <= 12 * v_n then
@@ -96,7 +101,7 @@ begin
 end $$;
 comment on function ledger.post_batch(base.command_context, uuid, uuid[], uuid[], text[], uuid[], uuid[], integer[], numeric[], text[],
   uuid[], bigint[], boolean[], smallint[], uuid[], timestamptz[], ledger.prepared) is
-  'Posts a batch given as columns; one result per item, in order, as ledger.post_transfers. Arrays have the same length or are NULL where no item uses them; p_journal_ids NULL: all belong to p_journal_id; p_prepared: what ledger.post_prepare said of the same columns. The caller holds the ledger''s row lock.';
+  'Posts a batch given as columns; one result per item, in order, as ledger.post_transfers. Arrays have the same length or are NULL where no item uses them; p_journal_ids NULL: all belong to p_journal_id; p_prepared: what ledger.post_prepare said of the same columns, or NULL. The caller holds the ledger''s row lock.';
 
 -- Adds the sums to every account that is certain, and names those that are not. Debits count against a limit before any
 -- credit does. Twice two statements, for their plans' sake: this function reads all accounts, in physical order, the next looks

@@ -15,8 +15,8 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
           select x.* from ledger.journals j
             join ledger.transfers x on x.ledger_id = j.ledger_id and x.seq = j.seq and x.journal_id = j.journal_id
            where p_journal_id is not null and j.ledger_id = p_ledger_id and j.journal_id = p_journal_id
-          union all
-          -- A transfer that is its own journal.
+          -- Not UNION ALL: a transfer whose id is its journal's may have others in that journal, and then is in both.
+          union
           select x.* from ledger.transfers x
            where p_journal_id is not null and x.ledger_id = p_ledger_id and x.transfer_id = p_journal_id and x.journal_id = p_journal_id) as t
     join ledger.assets s on s.asset_id = t.asset_id

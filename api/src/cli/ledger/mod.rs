@@ -1,0 +1,33 @@
+//! `econ ledger`: the books themselves.
+
+mod accounts;
+mod listing;
+mod name;
+mod statement;
+mod transfers;
+mod trial_balance;
+
+use super::failure::Outcome;
+
+/// What to do with the books.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum LedgerCommand {
+    /// Show accounts and what is in them (all of them with the operator's key)
+    Accounts(accounts::AccountsArgs),
+    /// Show transfers, newest first
+    Transfers(transfers::TransfersArgs),
+    /// Show what moved in an account, newest first, and the balance after each entry
+    Statement(statement::StatementArgs),
+    /// Show debits and credits per asset, now or at a moment, and whether they are equal
+    TrialBalance(trial_balance::TrialBalanceArgs),
+}
+
+/// `econ ledger …`.
+pub(crate) async fn run(command: LedgerCommand) -> Outcome {
+    match command {
+        LedgerCommand::Accounts(args) => accounts::run(args).await,
+        LedgerCommand::Transfers(args) => transfers::run(args).await,
+        LedgerCommand::Statement(args) => statement::run(args).await,
+        LedgerCommand::TrialBalance(args) => trial_balance::run(args).await,
+    }
+}
