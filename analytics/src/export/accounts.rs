@@ -96,14 +96,26 @@ mod tests {
         let (one, two) = ("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002");
         for (given, plain, beancount) in [
             (account("external", None, None), "external".to_owned(), "Assets:External:House".to_owned()),
-            (account("wallet", Some(1), None), format!("wallet:{one}"), format!("Liabilities:Wallet:Agent-{one}")),
+            (
+                account("wallet", Some(1), None),
+                format!("wallet:{one}"),
+                format!("Liabilities:Wallet:Agent-{one}"),
+            ),
             (
                 account("escrow", Some(1), Some(2)),
                 format!("escrow:{one}:ref-{two}"),
                 format!("Liabilities:Escrow:Agent-{one}-Ref-{two}"),
             ),
-            (account("clearing", None, Some(2)), format!("clearing:ref-{two}"), format!("Liabilities:Clearing:Ref-{two}")),
-            (account("order_bond", Some(1), None), format!("order_bond:{one}"), format!("Liabilities:Order-bond:Agent-{one}")),
+            (
+                account("clearing", None, Some(2)),
+                format!("clearing:ref-{two}"),
+                format!("Liabilities:Clearing:Ref-{two}"),
+            ),
+            (
+                account("order_bond", Some(1), None),
+                format!("order_bond:{one}"),
+                format!("Liabilities:Order-bond:Agent-{one}"),
+            ),
             (account("equity", None, None), "equity".to_owned(), "Equity:Equity:House".to_owned()),
         ] {
             assert_eq!((given.plain_name(), given.beancount_name()), (plain, beancount));

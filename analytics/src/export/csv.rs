@@ -12,9 +12,30 @@ use super::rows;
 use super::{ExportError, Period, Written};
 
 const HEADER: [&str; 24] = [
-    "seq", "item", "at", "effective_at", "transfer_id", "kind", "balancing_debit", "balancing_credit", "closing_debit",
-    "closing_credit", "debit_account_id", "debit_account", "credit_account_id", "credit_account", "asset", "scale", "amount",
-    "amount_minor", "pending_id", "timeout_at", "journal_id", "reverses_id", "reason", "ledger_id",
+    "seq",
+    "item",
+    "at",
+    "effective_at",
+    "transfer_id",
+    "kind",
+    "balancing_debit",
+    "balancing_credit",
+    "closing_debit",
+    "closing_credit",
+    "debit_account_id",
+    "debit_account",
+    "credit_account_id",
+    "credit_account",
+    "asset",
+    "scale",
+    "amount",
+    "amount_minor",
+    "pending_id",
+    "timeout_at",
+    "journal_id",
+    "reverses_id",
+    "reason",
+    "ledger_id",
 ];
 
 pub(super) async fn write(

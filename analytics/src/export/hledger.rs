@@ -104,7 +104,11 @@ async fn declare_accounts(
 
 /// A commodity's name; only letters need no quotes.
 fn commodity(code: &str) -> String {
-    if code.chars().all(|letter| letter.is_ascii_alphabetic()) { code.to_owned() } else { format!("\"{code}\"") }
+    if code.chars().all(|letter| letter.is_ascii_alphabetic()) {
+        code.to_owned()
+    } else {
+        format!("\"{code}\"")
+    }
 }
 
 /// An amount that says how many decimal places there are; its mark is required, with nothing behind it as well.

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::pin::pin;
 use std::sync::Arc;
 
-use ::parquet::data_type::{BoolType, ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type};
+use ::parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int32Type, Int64Type,
+};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::KeyValue;
 use ::parquet::file::properties::WriterProperties;
@@ -130,7 +132,8 @@ impl<W: Write + Send> Columns<'_, W> {
         levels: Option<&[i16]>,
     ) -> Result<(), ParquetError> {
         let column = self.group.next_column()?;
-        let mut column = column.ok_or_else(|| ParquetError::General("there are fewer columns than values".into()))?;
+        let mut column =
+            column.ok_or_else(|| ParquetError::General("there are fewer columns than values".into()))?;
         column.typed::<T>().write_batch(values, levels, None)?;
         column.close()
     }

@@ -5,9 +5,11 @@
 
 pub(crate) mod amount;
 pub(crate) mod client;
+mod export;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod keys;
+mod ledger;
 pub(crate) mod market;
 pub(crate) mod money;
 pub(crate) mod place;
@@ -56,6 +58,11 @@ enum Command {
     Migrate(verify::MigrateArgs),
     /// Open psql on the ledger, for reading
     Psql(psql::PsqlArgs),
+    /// Post to the books
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Write the books for hledger, Beancount, a spreadsheet or an analyst
+    Export(export::ExportArgs),
     /// Measure the system
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -140,6 +147,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,
+        Command::Ledger(command) => ledger::run(command).await?,
+        Command::Export(args) => export::run(args).await?,
         Command::Bench(command) => bench::run(command).await?,
         Command::Key(command) => keys::run(command)?,
         Command::Register(args) => money::register(args).await?,

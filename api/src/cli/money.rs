@@ -223,7 +223,7 @@ fn write_csv(lines: &[StatementLine]) -> Outcome {
 }
 
 /// Minor units, perhaps negative, for people.
-fn signed_decimal(text: &str, scale: u8) -> String {
+pub(crate) fn signed_decimal(text: &str, scale: u8) -> String {
     with_sign(text, |amount| amount::decimal(amount, scale))
 }
 

@@ -78,7 +78,16 @@ pub async fn dry_run_post(
     let row = posting
         .query_one(
             sql,
-            &[&ledger_id, &seq, &Uuid::now_v7(), &actor, &key_id.as_bytes().as_slice(), &at, &RULES_VERSION, &arguments],
+            &[
+                &ledger_id,
+                &seq,
+                &Uuid::now_v7(),
+                &actor,
+                &key_id.as_bytes().as_slice(),
+                &at,
+                &RULES_VERSION,
+                &arguments,
+            ],
         )
         .await?;
     let (code, facts): (String, Value) = (get(&row, "code")?, get(&row, "facts")?);
