@@ -1,7 +1,7 @@
 //! `econ export`: the books in the formats of others.
 
 use std::io::{BufWriter, ErrorKind, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use analytics::export::{self, By, ExportError, Format, Period, Written};
 use jiff::Timestamp;
@@ -136,15 +136,14 @@ async fn write(args: &ExportArgs, database: &Database) -> Outcome<Written> {
             other => other.map_err(failure),
         };
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let cannot = |error| Failure::io("cannot write", path)(error);
-    let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(folder).map_err(cannot)?);
+    let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(files::folder_of(path)).map_err(cannot)?);
     let written = export::export(&mut client, format, &period, &mut file).await.map_err(failure)?;
     file.flush().map_err(cannot)?;
     let file = file.into_inner().map_err(|error| cannot(error.into_error()))?;
     file.as_file().sync_all().map_err(cannot)?;
     file.persist(path).map_err(|error| cannot(error.error))?;
-    files::sync_parent(&folder.join("x"))?;
+    files::sync_parent(path)?;
     Ok(written)
 }
 
