@@ -159,7 +159,10 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     let of_day = |day: Date| day.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
     text.parse::<Timestamp>()
         .or_else(|_| text.parse::<Date>().and_then(of_day))
-        .map_err(|_| "write a day like 2026-11-01, or a moment like 2026-11-01T09:30:00Z".to_owned())
+        // Years before the first are beyond what Postgres and the journals' dates can say.
+        .ok()
+        .filter(|at| at.to_zoned(TimeZone::UTC).year() > 0)
+        .ok_or_else(|| "write a day like 2026-11-01, or a moment like 2026-11-01T09:30:00Z".to_owned())
 }
 
 #[cfg(test)]
