@@ -91,6 +91,10 @@ fn id(id: Option<Uuid>) -> String {
     id.map(|id| id.to_string()).unwrap_or_default()
 }
 
+/// With the kind of error that it was: a closed pipe is no failure for whoever reads only the beginning.
 fn failed(error: ::csv::Error) -> ExportError {
-    ExportError::Io(error.into())
+    match error.into_kind() {
+        ::csv::ErrorKind::Io(error) => ExportError::Io(error),
+        other => ExportError::Row(format!("{other:?}")),
+    }
 }

@@ -3,8 +3,8 @@
 //! A transfer's id must be a UUIDv7 of the last day, so ids cannot follow from a file's content alone: they need a moment, and
 //! a program that was killed before it heard the answer must ask again with the same one. So `FILE.ids` holds that moment and
 //! is on stable storage before anything is sent. It is not what keeps a file from being booked twice: the Idempotency-Key
-//! follows from the content, so the house itself answers a file that it knows with the stored answer, or, where the record
-//! was lost and the moment with it, refuses it (UB601).
+//! follows from the content, so the house itself answers a file that it knows from this operator with the stored answer, or,
+//! where the record was lost and the moment with it, refuses it (UB601).
 
 use std::path::{Path, PathBuf};
 
