@@ -1,5 +1,8 @@
-//! Reports of the market: what the views `transparency` and `finance` say, as JSON rows. Reads views, nothing else, and
+//! Reports of the market: what the views `transparency` and `finance` say, as JSON rows, and the books in the formats of
+//! others. Reads views, nothing else, and
 //! writes nothing.
+
+pub mod export;
 
 use proto::ids::AgentId;
 use serde_json::Value;

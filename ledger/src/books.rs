@@ -1,5 +1,6 @@
 //! Mirror of the SQL domain `ledger`: balances and entries.
 
+mod dry_run;
 mod history;
 mod upkeep;
 
@@ -7,6 +8,7 @@ use proto::ids::{AccountId, AgentId, JournalId, TransferId};
 use proto::money::Amount;
 use uuid::Uuid;
 
+pub use dry_run::{Change, DryRun, dry_run_post};
 pub use history::{
     Account, AccountFilter, Axis, Balances, JournalTransfer, StatementCursor, StatementEntry,
     TrialBalanceLine, read_accounts, read_balance_at, read_statement, read_transfers, read_trial_balance,
@@ -171,4 +173,35 @@ pub async fn read_assets(reader: &Reader) -> Result<Vec<Asset>, Error> {
             })
         })
         .collect()
+}
+
+/// What an account is called: code of its asset, purpose, owner (`None`: the market's own).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AccountName {
+    /// USD …
+    pub asset: String,
+    /// wallet, external …
+    pub purpose: String,
+    /// Whose.
+    pub owner_id: Option<AgentId>,
+}
+
+/// The accounts that have these names and belong to nothing further (no order's escrow), `None` where there is none. Reads
+/// `finance.balances`.
+pub async fn named_accounts(
+    reader: &Reader,
+    ledger_id: u32,
+    names: &[AccountName],
+) -> Result<Vec<Option<AccountId>>, Error> {
+    // One hash join, however many names there are: equality of owners needs a value for "none".
+    let sql = "select b.account_id \
+                 from unnest($2::text[], $3::text[], $4::uuid[]) with ordinality as n (asset, purpose, owner_id, n) \
+                 left join finance.balances b on b.ledger_id = $1 and b.ref_id is null and b.asset = n.asset and b.purpose = n.purpose \
+                  and coalesce(b.owner_id, '00000000-0000-0000-0000-000000000000') = coalesce(n.owner_id, '00000000-0000-0000-0000-000000000000') \
+                order by n.n";
+    let assets: Vec<&str> = names.iter().map(|name| name.asset.as_str()).collect();
+    let purposes: Vec<&str> = names.iter().map(|name| name.purpose.as_str()).collect();
+    let owners: Vec<Option<Uuid>> = names.iter().map(|name| name.owner_id.map(Uuid::from)).collect();
+    let rows = reader.rows(sql, &[&int(ledger_id)?, &assets, &purposes, &owners]).await?;
+    rows.iter().map(|row| id_or_none(row, "account_id", AccountId::from_uuid)).collect()
 }

@@ -1,5 +1,6 @@
 //! Whole runs of the built `econ`: what a stranger types, and what may befall it.
 
+mod books_cli;
 mod cli;
 mod crash;
 mod demo;

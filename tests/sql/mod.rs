@@ -7,6 +7,7 @@ mod identity_permits;
 mod ledger_batch;
 mod ledger_books;
 mod ledger_commands;
+mod ledger_exports;
 mod ledger_model;
 mod market_amounts;
 mod market_cycle;

@@ -122,7 +122,8 @@ impl Bench {
     /// Registered and funded buyers, each with its own connection, as strangers would have.
     async fn buyers(&self, count: usize) -> Outcome<Vec<Arc<Buyer>>> {
         let client = |key: KeyPair| Client::new(self.server.url(), Arc::new(key));
-        let operator = Market::open(client(KeyPair::load(&operator_key(self.server.data_dir()))?)?, None).await?;
+        let operator =
+            Market::open(client(KeyPair::load(&operator_key(self.server.data_dir()))?)?, None).await?;
         let asset_id = operator.info.assets.first().map_or(1, |asset| asset.asset_id);
         let mut buyers = Vec::new();
         for n in 0..count {

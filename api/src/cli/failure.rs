@@ -13,6 +13,8 @@ use provider_agent::client::ClientError;
 pub(crate) struct Failure {
     code: Option<String>,
     message: String,
+    /// A line each, for what is wrong in several places at once.
+    details: Vec<String>,
     status: u8,
 }
 
@@ -24,17 +26,22 @@ impl Failure {
     pub(crate) fn new(code: impl Into<String>, message: impl fmt::Display) -> Self {
         let code = code.into();
         let status = if code.as_bytes().get(2) == Some(&b'1') { 2 } else { 1 };
-        Self { code: Some(code), message: one_line(&message.to_string()), status }
+        Self { code: Some(code), message: one_line(&message.to_string()), details: Vec::new(), status }
+    }
+
+    /// The same with what is wrong in detail, a line each.
+    pub(crate) fn with_details(self, details: impl IntoIterator<Item = String>) -> Self {
+        Self { details: details.into_iter().map(|line| one_line(&line)).collect(), ..self }
     }
 
     /// What the command line itself got wrong: an argument, a combination of arguments.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { code: None, message: message.to_string(), status: 2 }
+        Self { code: None, message: message.to_string(), details: Vec::new(), status: 2 }
     }
 
     /// Something outside the house: a file, a process.
     pub(crate) fn outside(message: impl fmt::Display) -> Self {
-        Self { code: None, message: message.to_string(), status: 1 }
+        Self { code: None, message: message.to_string(), details: Vec::new(), status: 1 }
     }
 
     /// An error of the file system, with the place.
@@ -55,16 +62,21 @@ impl Failure {
 
     /// For `--json`: the same as one object.
     pub(crate) fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "error": { "code": self.code, "message": self.message } })
+        let mut error = serde_json::json!({ "code": self.code, "message": self.message });
+        if !self.details.is_empty() {
+            error["details"] = self.details.clone().into();
+        }
+        serde_json::json!({ "error": error })
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
-            Some(code) => write!(f, "{code}: {}", self.message),
-            None => f.write_str(&self.message),
+            Some(code) => write!(f, "{code}: {}", self.message)?,
+            None => f.write_str(&self.message)?,
         }
+        self.details.iter().try_for_each(|line| write!(f, "\n  {line}"))
     }
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn read_if_there(path: &Path) -> Outcome<Option<Vec<u8>>> {
 
 /// Replaces a file as one step and leaves it on stable storage; its folder is made when missing.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Outcome {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     std::fs::create_dir_all(folder).map_err(Failure::io("cannot create", folder))?;
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -29,9 +29,14 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Outcome {
     sync_parent(path)
 }
 
+/// Where a file is; a bare name has an empty parent, which cannot be opened.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes creations and renames beside `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> Outcome {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(Failure::io("cannot sync", folder))

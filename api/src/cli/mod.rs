@@ -5,6 +5,7 @@
 
 pub(crate) mod amount;
 pub(crate) mod client;
+mod export;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod keys;
@@ -57,9 +58,11 @@ enum Command {
     Migrate(verify::MigrateArgs),
     /// Open psql on the ledger, for reading
     Psql(psql::PsqlArgs),
-    /// Read the books
+    /// Read the books, and post to them
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// Write the books for hledger, Beancount, a spreadsheet or an analyst
+    Export(export::ExportArgs),
     /// Measure the system
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -145,6 +148,7 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
+        Command::Export(args) => export::run(args).await?,
         Command::Bench(command) => bench::run(command).await?,
         Command::Key(command) => keys::run(command)?,
         Command::Register(args) => money::register(args).await?,

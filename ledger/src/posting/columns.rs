@@ -110,7 +110,9 @@ impl Columns {
         seq: i64,
     ) -> Result<u64, tokio_postgres::Error> {
         let Self { ids, kinds, debits, credits, assets, amounts, reasons, .. } = self;
-        client.execute(statement, &[&1_i32, &seq, ids, kinds, debits, credits, assets, amounts, reasons]).await
+        client
+            .execute(statement, &[&1_i32, &seq, ids, kinds, debits, credits, assets, amounts, reasons])
+            .await
     }
 
     /// Posts them at `at_us` (Unix microseconds); one row with the results.

@@ -276,7 +276,8 @@ impl Session {
                 for job in jobs {
                     let columns = Columns::of(job.transfers.iter());
                     let result = self.commit(&columns).await;
-                    let _ = job.reply.send(result.map(|names| names.into_iter().map(TransferResult).collect()));
+                    let _ =
+                        job.reply.send(result.map(|names| names.into_iter().map(TransferResult).collect()));
                 }
             }
             Err(error) => {
@@ -295,7 +296,8 @@ impl Session {
                 Err(error) => {
                     let lost = connection_lost(&error);
                     // A distributed Postgres may say XX000 of a transaction that has committed.
-                    let again = lost || error.code().is_some_and(|state| is_transient(state) || state.code() == "XX000");
+                    let again = lost
+                        || error.code().is_some_and(|state| is_transient(state) || state.code() == "XX000");
                     if lost {
                         self.connection = None;
                     }

@@ -29,14 +29,24 @@ pub enum Limits {
 }
 
 /// Makes ledger `ledger_id` with `count` accounts of asset 1, funded by ordinary transfers.
-pub async fn open_ledger(config: &Config, ledger_id: i32, count: usize, limits: Limits) -> Result<Vec<AccountId>, Error> {
+pub async fn open_ledger(
+    config: &Config,
+    ledger_id: i32,
+    count: usize,
+    limits: Limits,
+) -> Result<Vec<AccountId>, Error> {
     let (client, driver) = config.connect(NoTls).await?;
     let driver = tokio::spawn(driver);
     client
-        .batch_execute("insert into ledger.assets (asset_id, code, scale) values (1, 'USD', 6) on conflict do nothing")
+        .batch_execute(
+            "insert into ledger.assets (asset_id, code, scale) values (1, 'USD', 6) on conflict do nothing",
+        )
         .await?;
     client
-        .execute("insert into base.ledgers (ledger_id, name, origin) values ($1, 'bench', 'bench/' || $1)", &[&ledger_id])
+        .execute(
+            "insert into base.ledgers (ledger_id, name, origin) values ($1, 'bench', 'bench/' || $1)",
+            &[&ledger_id],
+        )
         .await?;
     let mut ids: Vec<Uuid> = (0..=count).map(|_| Uuid::now_v7()).collect();
     // Opened in no order of their ids, as accounts are.
@@ -60,7 +70,8 @@ pub async fn open_ledger(config: &Config, ledger_id: i32, count: usize, limits: 
     for (chunk, part) in accounts.chunks(4_000).enumerate() {
         let transfers = part.iter().enumerate().map(|(n, account)| {
             // `unnest` counts from 1 and the bank is first, so account 0 has n = 2: its debits are limited.
-            let (debit, credit) = if (chunk * 4_000 + n) % 2 == 0 { (*bank, *account) } else { (*account, *bank) };
+            let (debit, credit) =
+                if (chunk * 4_000 + n) % 2 == 0 { (*bank, *account) } else { (*account, *bank) };
             NewTransfer::plain(TransferId::now_v7(), debit, credit, 1, funds, "funding")
         });
         let results = poster.post(transfers.collect()).await?;
@@ -134,7 +145,8 @@ impl Drop for Pager {
 async fn page_all(config: &Config, ledger_id: i32) -> Result<(), tokio_postgres::Error> {
     let (client, _) = connect(config).await?;
     loop {
-        let row = client.query_one("select ledger.page_entries($1, $2)", &[&ledger_id, &PAGE_TRANSFERS]).await?;
+        let row =
+            client.query_one("select ledger.page_entries($1, $2)", &[&ledger_id, &PAGE_TRANSFERS]).await?;
         if row.try_get::<_, i32>(0)? == 0 {
             tokio::time::sleep(PAGER_TICK).await;
         }
@@ -161,7 +173,12 @@ impl Probe {
     }
 
     /// The account's balances after command `seq`: credits less debits posted, as text.
-    pub async fn balance_at(&self, ledger_id: i32, account: AccountId, seq: i64) -> Result<Option<String>, Error> {
+    pub async fn balance_at(
+        &self,
+        ledger_id: i32,
+        account: AccountId,
+        seq: i64,
+    ) -> Result<Option<String>, Error> {
         let sql = "select (b.credits_posted - b.debits_posted)::text from ledger.balance_at($1, $2, $3) as b";
         Ok(self.client.query_one(sql, &[&ledger_id, &Uuid::from(account), &seq]).await?.try_get(0)?)
     }

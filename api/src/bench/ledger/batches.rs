@@ -74,7 +74,8 @@ impl Mix {
                         if let Some(pending) = ends.next() {
                             transfer.kind = Kind::PostPending;
                             transfer.pending_id = Some(pending);
-                            (transfer.debit_account_id, transfer.credit_account_id, transfer.amount) = (None, None, None);
+                            (transfer.debit_account_id, transfer.credit_account_id, transfer.amount) =
+                                (None, None, None);
                         }
                     }
                     Self::Chained if n % 10 == 0 => transfer.linked = true,
@@ -101,7 +102,9 @@ mod tests {
             let all: Vec<&NewTransfer> = batches.iter().flatten().collect();
             assert_eq!(all.len(), 2 * BATCH);
             assert!(all.windows(2).all(|pair| pair[0].transfer_id < pair[1].transfer_id), "{mix:?}");
-            assert!(all.iter().all(|t| t.kind == Kind::PostPending || t.debit_account_id != t.credit_account_id));
+            assert!(
+                all.iter().all(|t| t.kind == Kind::PostPending || t.debit_account_id != t.credit_account_id)
+            );
         }
     }
 

@@ -24,7 +24,11 @@ impl Bench<'_> {
         for (callers, clients) in [(1, 1), (64, 64), (512, 64)] {
             let (count, mut waits, elapsed) = run_for(&poster, &accounts, callers, time).await?;
             let tps = baseline::simple_update(self.cluster, clients, seconds).await?;
-            let name = if callers == 1 { "ledger.single.1".to_owned() } else { format!("ledger.single.coalesced.{callers}") };
+            let name = if callers == 1 {
+                "ledger.single.1".to_owned()
+            } else {
+                format!("ledger.single.coalesced.{callers}")
+            };
             #[expect(clippy::cast_precision_loss, reason = "counts of transfers")]
             let rate = count as f64 / elapsed.as_secs_f64();
             let against = format!("pgbench_simple_update.{clients}");

@@ -93,8 +93,10 @@ pub(crate) async fn run(args: LedgerArgs) -> Outcome {
     }
     let mut shown = table::plain(["figure", "value", "unit", "baseline", "its value", "ratio"]);
     for at in &figures {
-        let shows = figure(&at.name, at.value, at.unit, at.baseline.as_ref().map(|(name, of)| (name.as_str(), *of)));
-        let number = |value: f64| if value >= 1_000.0 { format!("{value:.0}") } else { format!("{value:.3}") };
+        let shows =
+            figure(&at.name, at.value, at.unit, at.baseline.as_ref().map(|(name, of)| (name.as_str(), *of)));
+        let number =
+            |value: f64| if value >= 1_000.0 { format!("{value:.0}") } else { format!("{value:.3}") };
         let (name, of) = at.baseline.clone().unzip();
         shown.add_row([
             at.name.clone(),
@@ -174,7 +176,8 @@ impl Bench<'_> {
         post_all(&two, Mix::Cold.batches(&accounts, 4)).await?;
         post_all(&one, Mix::Cold.batches(&accounts, 4)).await?;
         insert_all(&bare, &Mix::Cold.batches(&accounts, 4)).await?;
-        let (mut ours, mut alone, mut hot, mut theirs) = (Rate::default(), Rate::default(), Rate::default(), Rate::default());
+        let (mut ours, mut alone, mut hot, mut theirs) =
+            (Rate::default(), Rate::default(), Rate::default(), Rate::default());
         for _ in 0..self.args.turns {
             ours.add(post_all(&two, Mix::Cold.batches(&accounts, count)).await?);
             theirs.add(insert_all(&bare, &Mix::Cold.batches(&accounts, count)).await?);
@@ -184,7 +187,12 @@ impl Bench<'_> {
         let bare_rate = theirs.per_second();
         let unit = "transfers/s";
         self.note("ledger.batch.cold", ours.per_second(), unit, Some(("bare_insert_pk", bare_rate)));
-        self.note("ledger.batch.cold.one_session", alone.per_second(), unit, Some(("bare_insert_pk", bare_rate)));
+        self.note(
+            "ledger.batch.cold.one_session",
+            alone.per_second(),
+            unit,
+            Some(("bare_insert_pk", bare_rate)),
+        );
         self.note("ledger.batch.hot", hot.per_second(), unit, Some(("ledger.batch.cold", ours.per_second())));
         let (tight_id, tight) = self.open(Limits::OneSide).await?;
         let tight_poster = Poster::start(self.config.clone(), tight_id);
@@ -213,13 +221,19 @@ impl Bench<'_> {
         let (mut one, mut both, mut cpu) = (Rate::default(), Rate::default(), Duration::ZERO);
         for _ in 0..self.args.turns {
             one.add(post_all(first, Mix::Cold.batches(first_accounts, count)).await?);
-            let (left, right) = (Mix::Cold.batches(first_accounts, count), Mix::Cold.batches(second_accounts, count));
+            let (left, right) =
+                (Mix::Cold.batches(first_accounts, count), Mix::Cold.batches(second_accounts, count));
             let (began, used) = (Instant::now(), cpu_time());
             let (left, right) = tokio::join!(post_all(first, left), post_all(second, right));
             both.add((left?.0 + right?.0, began.elapsed()));
             cpu += cpu_time().saturating_sub(used);
         }
-        self.note("ledger.two_ledgers", both.per_second(), "transfers/s", Some(("one_ledger_one_session", one.per_second())));
+        self.note(
+            "ledger.two_ledgers",
+            both.per_second(),
+            "transfers/s",
+            Some(("one_ledger_one_session", one.per_second())),
+        );
         let share = cpu.as_secs_f64() / both.1.as_secs_f64() * 100.0;
         self.note("ledger.two_ledgers.client_cpu", share, "% of a core", None);
         Ok(())

@@ -32,7 +32,9 @@ impl Bench<'_> {
             let buyer = operator.with_client(client(KeyPair::generate()?)?);
             buyer.register(KeyPurpose::Buyer, None).await?;
             let me: AgentId = buyer.me()?;
-            operator.deposit(me, asset_id, Amount::from_u64(1_000_000_000_000), &format!("bench-signed-{n}")).await?;
+            operator
+                .deposit(me, asset_id, Amount::from_u64(1_000_000_000_000), &format!("bench-signed-{n}"))
+                .await?;
             wallets.push(probe.wallet(1, i32::try_from(asset_id).unwrap_or(1), me).await?);
         }
         run_for(&operator, asset_id, &wallets, Duration::from_secs(1)).await?;
@@ -50,7 +52,12 @@ impl Bench<'_> {
     }
 }
 
-async fn run_for(operator: &Market, asset_id: u32, wallets: &[AccountId], time: Duration) -> Outcome<(Vec<Duration>, Duration)> {
+async fn run_for(
+    operator: &Market,
+    asset_id: u32,
+    wallets: &[AccountId],
+    time: Duration,
+) -> Outcome<(Vec<Duration>, Duration)> {
     let began = Instant::now();
     let mut running = JoinSet::new();
     for n in 0..CALLERS {
@@ -64,7 +71,12 @@ async fn run_for(operator: &Market, asset_id: u32, wallets: &[AccountId], time: 
                 let item = json!({ "transferId": id, "kind": "PLAIN", "debitAccountId": from.to_string(),
                     "creditAccountId": to.to_string(), "assetId": asset_id, "amount": "7" });
                 let receipt = operator
-                    .mutate("postTransfers", "PostTransfersInput", json!({ "items": [item] }), &format!("post:{id}"))
+                    .mutate(
+                        "postTransfers",
+                        "PostTransfersInput",
+                        json!({ "items": [item] }),
+                        &format!("post:{id}"),
+                    )
                     .await?;
                 if receipt.facts["results"] != json!(["ok"]) {
                     return Err(Failure::outside(format!("a transfer was refused: {}", receipt.facts)));

@@ -30,7 +30,10 @@ impl Bench<'_> {
         let (mut done, mut early_memory) = (0, None);
         while done < total {
             let mut rate = Rate::default();
-            rate.add(post_all(&poster, Mix::Cold.batches(&accounts, CHUNK.min((total - done).div_ceil(BATCH)))).await?);
+            rate.add(
+                post_all(&poster, Mix::Cold.batches(&accounts, CHUNK.min((total - done).div_ceil(BATCH))))
+                    .await?,
+            );
             done += rate.0;
             chunks.push(rate);
             if early_memory.is_none() && done >= total / 10 {
@@ -39,33 +42,49 @@ impl Bench<'_> {
         }
         let late_memory = memory(&probe).await?;
         let share = (1_000_000.min(total / 2) / (CHUNK * BATCH)).max(1).min(chunks.len());
-        let of = |part: &[Rate]| part.iter().fold(Rate::default(), |mut sum, rate| {
-            sum.add((rate.0, rate.1));
-            sum
-        });
+        let of = |part: &[Rate]| {
+            part.iter().fold(Rate::default(), |mut sum, rate| {
+                sum.add((rate.0, rate.1));
+                sum
+            })
+        };
         let first = of(&chunks[..share]).per_second();
         let last = of(&chunks[chunks.len() - share..]).per_second();
         self.note("ledger.sustained", of(&chunks).per_second(), "transfers/s", None);
         self.note("ledger.sustained.last_million", last, "transfers/s", Some(("first_million", first)));
         let early = early_memory.unwrap_or(late_memory);
-        self.note("ledger.sustained.memory", late_memory as f64 / 1e6, "MB", Some(("at_10_percent", early as f64 / 1e6)));
+        self.note(
+            "ledger.sustained.memory",
+            late_memory as f64 / 1e6,
+            "MB",
+            Some(("at_10_percent", early as f64 / 1e6)),
+        );
         let (_, tail) = probe.tail(ledger_id).await?;
         self.note("ledger.sustained.tail", tail as f64, "transfers", None);
         self.reads(&probe, ledger_id, &accounts).await?;
         let (rows, bytes) = probe.size().await?;
-        self.note("ledger.bytes_per_transfer", (bytes - bytes_before) as f64 / (rows - rows_before).max(1) as f64, "bytes", None);
+        self.note(
+            "ledger.bytes_per_transfer",
+            (bytes - bytes_before) as f64 / (rows - rows_before).max(1) as f64,
+            "bytes",
+            None,
+        );
         let (problems, first) = probe.audit(ledger_id).await?;
         drop(pager);
         match first {
             None if problems == 0 => Ok(()),
-            first => Err(Failure::outside(format!("the audit found {problems} problems: {}", first.unwrap_or_default()))),
+            first => Err(Failure::outside(format!(
+                "the audit found {problems} problems: {}",
+                first.unwrap_or_default()
+            ))),
         }
     }
 
     /// Statements and balances of the past, of accounts drawn at random, with the tail as the run has left it.
     async fn reads(&mut self, probe: &Probe, ledger_id: i32, accounts: &[proto::ids::AccountId]) -> Outcome {
         let (last_seq, _) = probe.tail(ledger_id).await?;
-        for (name, point_in_time) in [("ledger.read.statement_100", false), ("ledger.read.balance_at", true)] {
+        for (name, point_in_time) in [("ledger.read.statement_100", false), ("ledger.read.balance_at", true)]
+        {
             let mut waits: Vec<Duration> = Vec::new();
             for n in 0..READS + 20 {
                 let (account, seq) = {

@@ -1,8 +1,11 @@
 //! `econ ledger`: the books themselves.
 
 mod accounts;
+mod attempt;
+mod journal;
 mod listing;
 mod name;
+mod post;
 mod statement;
 mod transfers;
 mod trial_balance;
@@ -20,6 +23,8 @@ pub(crate) enum LedgerCommand {
     Statement(statement::StatementArgs),
     /// Show debits and credits per asset, now or at a moment, and whether they are equal
     TrialBalance(trial_balance::TrialBalanceArgs),
+    /// Post a journal of transfers from a CSV file: all of it, or nothing (the operator's key)
+    Post(post::PostArgs),
 }
 
 /// `econ ledger …`.
@@ -29,5 +34,6 @@ pub(crate) async fn run(command: LedgerCommand) -> Outcome {
         LedgerCommand::Transfers(args) => transfers::run(args).await,
         LedgerCommand::Statement(args) => statement::run(args).await,
         LedgerCommand::TrialBalance(args) => trial_balance::run(args).await,
+        LedgerCommand::Post(args) => post::run(args).await,
     }
 }
