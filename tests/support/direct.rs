@@ -93,7 +93,7 @@ const DIRECT: &str = "ledger.post_direct($1, c.at, $3, $4, $5, $6, $7, $8, $9::t
 /// As the next command of the ledger, however few the items are.
 const BATCH: &str = "ledger.post_batch(row($1, c.seq, base.derive_id('019b76da-a800-7000-8000-000000000000', 'batch', c.seq::integer), \
    null, '', c.at, 1, '{}')::base.command_context, '019b76da-a800-7000-8000-0000000000ba', \
-   $3, $4, $5, $6, $7, $8, $9::text[]::numeric[], $10, $11, $12, $13, $14, $15, c.effective)";
+   $3, $4, $5, $6, $7, $8, $9::text[]::numeric[], $10, $11, $12, $13, $14, $15, c.effective, null)";
 
 /// Posts by `ledger.post_direct`.
 pub async fn post(db: &Client, ledger_id: i32, at_us: i64, items: &[Item]) -> Result<Vec<String>, Error> {
