@@ -128,7 +128,7 @@ pub(crate) fn settings(options: &ClusterOptions, socket_dir: &Path) -> Vec<(Stri
         ("shared_buffers", if options.durable { "256MB" } else { "64MB" }),
         ("max_wal_size", if options.durable { "4GB" } else { "512MB" }),
         ("checkpoint_timeout", "15min"),
-        ("max_connections", if options.durable { "60" } else { "200" }),
+        ("max_connections", if options.durable { "120" } else { "200" }),
         ("wal_compression", "on"),
         ("jit", "off"),
         ("random_page_cost", "1.1"),

@@ -44,7 +44,7 @@ pub async fn open_ledger(
         .await?;
     client
         .execute(
-            "insert into base.ledgers (ledger_id, name, origin) values ($1, 'bench', 'bench/' || $1)",
+            "insert into base.ledgers (ledger_id, name, origin) values ($1::integer, 'bench', 'bench/' || $1::integer)",
             &[&ledger_id],
         )
         .await?;
@@ -56,7 +56,7 @@ pub async fn open_ledger(
         .execute(
             "insert into ledger.accounts (ledger_id, account_id, asset_id, purpose, owner_id, debits_must_not_exceed_credits, \
              credits_must_not_exceed_debits, seq, opened_at) \
-             select $1, a.id, 1, 'equity', a.id, $3 and a.n > 1 and a.n % 2 = 0, $3 and a.n > 1 and a.n % 2 = 1, 0, 'epoch' \
+             select $1::integer, a.id, 1, 'equity', a.id, $3::boolean and a.n > 1 and a.n % 2 = 0, $3 and a.n > 1 and a.n % 2 = 1, 0, 'epoch' \
              from unnest($2::uuid[]) with ordinality as a (id, n)",
             &[&ledger_id, &ids, &limited],
         )
@@ -104,7 +104,7 @@ impl Bare {
             .prepare(
                 "insert into bench.bare (ledger_id, transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, journal_id, \
                  reason, seq, item, at) \
-                 select $1, u.id, u.kind, u.debit, u.credit, u.asset, u.amount, u.id, u.reason, $2, u.n, 'epoch' \
+                 select $1::integer, u.id, u.kind, u.debit, u.credit, u.asset, u.amount, u.id, u.reason, $2::bigint, u.n, 'epoch' \
                  from unnest($3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::integer[], $8::numeric[], $9::text[]) with ordinality \
                    as u (id, kind, debit, credit, asset, amount, reason, n)",
             )
