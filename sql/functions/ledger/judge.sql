@@ -622,7 +622,8 @@ language sql immutable parallel safe as $$
     when p_item.kind in ('plain', 'pending') then case
       when p_item.debit_account_id is distinct from p_old.debit_account_id then 'exists_with_different_debit_account_id'
       when p_item.credit_account_id is distinct from p_old.credit_account_id then 'exists_with_different_credit_account_id'
-      when p_old.flags & 3 <> 0 and p_item.amount < p_old.amount then 'exists_with_different_amount'
+      when p_old.flags & 3 <> 0 and (p_item.amount < p_old.amount or p_item.amount > 9999999999999999999999999999 or p_item.amount <> trunc(p_item.amount))
+        then 'exists_with_different_amount'
       when p_old.flags & 3 = 0 and coalesce(p_item.amount, case when p_old.flags <> 0 then 0 end) is distinct from p_old.amount
         then 'exists_with_different_amount'
       when p_item.asset_id is distinct from p_old.asset_id then 'exists_with_different_asset'

@@ -79,13 +79,17 @@ begin
                    unnest(p_amounts) as amount, unnest(p_timeouts_ms) as timeout_ms, generate_series(1, v_n) as n) as i
      where i.kind = 'pending' and i.n not in (select unnest(v_pulled));
   end if;
-  if p_journal_ids is not null then
+  if 'ok' = any (v_results) then
     insert into ledger.journals (ledger_id, journal_id, seq)
-    select distinct p_ctx.ledger_id, i.journal, p_ctx.seq
-      from unnest(p_journal_ids, p_ids, v_results) as i (journal, id, result) where i.result = 'ok' and i.journal <> i.id
+    select distinct p_ctx.ledger_id, j.journal, p_ctx.seq
+      from (select p_journal_id as journal where p_journal_ids is null
+            union all
+            select coalesce(i.journal, p_journal_id) from unnest(p_journal_ids, p_ids, v_results) as i (journal, id, result)
+             where p_journal_ids is not null and i.result = 'ok' and coalesce(i.journal, p_journal_id) <> i.id
+            union all
+            -- An expiry belongs to its hold's journal.
+            select o.expiry_of from unnest(v_judged.journal_id) as o (expiry_of) where o.expiry_of is not null) as j
     on conflict do nothing;
-  elsif 'ok' = any (v_results) then
-    insert into ledger.journals (ledger_id, journal_id, seq) values (p_ctx.ledger_id, p_journal_id, p_ctx.seq) on conflict do nothing;
   end if;
   return v_results;
 end $$;

@@ -16,7 +16,10 @@ begin
   v_judged := ledger.judge(p_ctx, p_items);
   if v_judged.n is not null then
     perform ledger.post_transfers_write(p_ctx, p_journal_id, v_judged);
-    insert into ledger.journals (ledger_id, journal_id, seq) values (p_ctx.ledger_id, p_journal_id, p_ctx.seq) on conflict do nothing;
+    -- An expiry belongs to its hold's journal.
+    insert into ledger.journals (ledger_id, journal_id, seq)
+    select distinct p_ctx.ledger_id, coalesce(o.expiry_of, p_journal_id), p_ctx.seq from unnest(v_judged.journal_id) as o (expiry_of)
+    on conflict do nothing;
   end if;
   return v_judged.results;
 end $$;
