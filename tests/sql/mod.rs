@@ -6,6 +6,7 @@ mod base_replay;
 mod identity_permits;
 mod ledger_commands;
 mod ledger_history;
+mod ledger_keeper;
 mod ledger_model;
 mod market_amounts;
 mod market_cycle;
