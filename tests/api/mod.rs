@@ -3,6 +3,7 @@
 mod artifacts;
 mod authority;
 mod graphql;
+mod history;
 mod paid_run;
 mod refusals;
 mod rest;

@@ -8,6 +8,8 @@ mod ledger_batch;
 mod ledger_books;
 mod ledger_commands;
 mod ledger_exports;
+mod ledger_history;
+mod ledger_keeper;
 mod ledger_model;
 mod market_amounts;
 mod market_cycle;

@@ -14,7 +14,8 @@ language sql stable security invoker parallel safe as $$
                            order by p.ledger_id desc, p.account_id desc, p.last_seq desc, p.last_item desc limit p_limit) as p) as q
            where q.newer < p_limit) as g
     cross join lateral unnest(g.transfer_ids) as i (id)
-    join ledger.transfers t on t.ledger_id = p_ledger_id and t.transfer_id = i.id
+    -- LIMIT keeps this a lookup by key: a planner without statistics would read the whole ledger into a hash table.
+    cross join lateral (select x.* from ledger.transfers x where x.ledger_id = p_ledger_id and x.transfer_id = i.id limit 1) as t
    where t.seq <= p_seq and (t.seq < p_seq or t.item < p_item)
    order by t.seq desc, t.item desc limit p_limit
 $$;
