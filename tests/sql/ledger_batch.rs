@@ -4,7 +4,9 @@ use ledger::testing::TestDb;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::direct::{Item, START_US, account, audit, id, id_at, open_ledger, post_batch};
+use crate::support::direct::{
+    Item, START_US, account, audit, id, id_at, many_accounts, open_ledger, post_batch,
+};
 
 const DAY_MS: i64 = 86_400_000;
 const START_MS: i64 = START_US / 1_000;
@@ -210,8 +212,13 @@ async fn the_largest_batch_is_posted_whole_and_its_retry_exists_whole() {
 
 #[tokio::test]
 async fn an_account_funded_for_exactly_the_batch_bears_all_of_it_and_with_one_less_refuses_one() {
-    for (funds, refused) in [(300, 0), (299, 1), (0, 300)] {
+    for (funds, refused, crowded) in
+        [(300, 0, false), (299, 1, false), (0, 300, false), (300, 0, true), (299, 1, true), (0, 300, true)]
+    {
         let (_test_db, db) = books(funds).await;
+        if crowded {
+            many_accounts(&db, 10_000).await;
+        }
         // Others between them, so that not all of the batch is judged one by one.
         let items: Vec<Item> = (0..600)
             .map(|n| if n % 2 == 0 { Item::plain(id(1_000 + n), 100, 3, 1) } else { clean(1_000 + n) })
@@ -270,7 +277,17 @@ async fn a_hold_may_be_posted_and_another_voided_in_the_batch_that_makes_them() 
 
 #[tokio::test]
 async fn a_chain_across_certain_and_uncertain_accounts_fails_as_one() {
-    let (_test_db, db) = books(10).await;
+    for crowded in [false, true] {
+        let (_test_db, db) = books(10).await;
+        if crowded {
+            many_accounts(&db, 1_000).await;
+        }
+        fails_as_one(&db).await;
+        healthy(&db).await;
+    }
+}
+
+async fn fails_as_one(db: &Client) {
     let mut items: Vec<Item> = (100..130).map(clean).collect();
     // Certain, uncertain, certain: the one in the middle cannot be borne.
     items[3] = Item::plain(id(1_001), 1, 2, 7).linked();
@@ -283,11 +300,10 @@ async fn a_chain_across_certain_and_uncertain_accounts_fails_as_one() {
     // A chain all of which is certain stays with the set.
     items[20] = Item::plain(id(1_007), 1, 2, 7).linked();
     items[21] = Item::plain(id(1_008), 2, 1, 7);
-    let results = post_batch(&db, 1, START_US, &items).await;
+    let results = post_batch(db, 1, START_US, &items).await;
     assert_eq!(results[3..6], ["linked_event_failed", "exceeds_credits", "linked_event_failed"]);
     assert_eq!(counted(&results, "ok"), 27, "{results:?}");
-    assert_eq!(balances(&db, 3).await, "0 0 0 7");
-    healthy(&db).await;
+    assert_eq!(balances(db, 3).await, "0 0 0 7");
 }
 
 #[tokio::test]

@@ -89,6 +89,19 @@ pub async fn open_ledger(db: &Client, ledger_id: i32, unlimited: u32) {
     }
 }
 
+/// Opens so many accounts in a ledger of their own and has the planner's statistics know of them: batches find their accounts
+/// by lookups then, instead of reading all. Needs the database's owner; leaves the session with the engine's rights.
+pub async fn many_accounts(db: &Client, count: i32) {
+    let sql = format!(
+        "reset role; insert into ledger.accounts (ledger_id, account_id, asset_id, purpose, owner_id, \
+           debits_must_not_exceed_credits, credits_must_not_exceed_debits, seq, opened_at) \
+         select 1000000000, x.id, 1, 'equity', x.id, false, false, 1, 'epoch' \
+           from (select lpad(to_hex(n), 32, '0')::uuid as id from generate_series(1, {count}) as n) as x; \
+         analyze ledger.accounts; set role econ_engine"
+    );
+    db.batch_execute(&sql).await.unwrap();
+}
+
 const DIRECT: &str = "ledger.post_direct($1, c.at, $3, $4, $5, $6, $7, $8, $9::text[]::numeric[], $10, $11, $12, $13, $14, $15, c.effective)";
 /// As the next command of the ledger, however few the items are.
 const BATCH: &str = "ledger.post_batch(row($1, c.seq, base.derive_id('019b76da-a800-7000-8000-000000000000', 'batch', c.seq::integer), \

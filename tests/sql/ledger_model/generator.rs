@@ -315,11 +315,19 @@ pub(crate) fn case() -> BoxedStrategy<Vec<Step>> {
                         for (of, id, turn) in follow_ups {
                             let near: &[Item] = &pool[pool.len().saturating_sub(60)..];
                             let next = follow_up(near, of.get(near), id, turn);
-                            // The same once more under another id: a second post or void, a second reversal.
+                            // The same once more under another id: a second post or void, a second reversal; or the
+                            // first in a chain that is broken, so that the second is the only one.
                             let twice = [9, 13, 14, 15].contains(&turn);
+                            let broken = [10, 12, 16, 17].contains(&turn);
                             let other_id = Uuid::from_u128(id.as_u128() + 0x1_0000);
                             let second = Item { id: Some(other_id), linked: false, ..next.clone() };
-                            for item in [Some(next), twice.then_some(second)].into_iter().flatten() {
+                            let breaking = Item { id: None, linked: false, ..next.clone() };
+                            let first = Item { linked: next.linked || broken, ..next };
+                            for item in
+                                [Some(first), broken.then_some(breaking), (twice || broken).then_some(second)]
+                                    .into_iter()
+                                    .flatten()
+                            {
                                 pool.push(item.clone());
                                 items.push(item);
                             }
