@@ -17,7 +17,9 @@ create or replace function ledger.post_batch(p_ctx base.command_context, p_journ
   p_pending_ids uuid[], p_timeouts_ms bigint[], p_linked boolean[], p_flags smallint[], p_reverses uuid[], p_effective timestamptz[],
   p_prepared ledger.prepared)
 returns text[]
-language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+-- The pipeline's session turns hash joins off; the lists of items that are joined here would then meet in nested loops.
+language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_hashjoin = on set work_mem = '64MB' as $$
 declare
   v_n constant integer := cardinality(p_ids);
   s ledger.prepared := p_prepared;

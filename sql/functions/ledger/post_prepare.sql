@@ -5,7 +5,7 @@ create or replace function ledger.post_prepare(p_at timestamptz, p_ids uuid[], p
   p_assets integer[], p_amounts numeric[], p_reasons text[], p_pending_ids uuid[], p_timeouts_ms bigint[], p_linked boolean[],
   p_flags smallint[], p_reverses uuid[], p_effective timestamptz[], p_known integer[])
 returns ledger.prepared
-language plpgsql immutable security invoker set plan_cache_mode = force_generic_plan set work_mem = '64MB' as $$
+language plpgsql immutable security invoker set plan_cache_mode = force_generic_plan set enable_hashjoin = on set work_mem = '64MB' as $$
 declare
   v_n constant integer := cardinality(p_ids);
   v_ms constant bigint := (extract(epoch from p_at) * 1000)::bigint;
