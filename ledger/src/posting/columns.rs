@@ -1,5 +1,7 @@
 //! A batch as columns, the way `ledger.post_direct` takes it: binary arrays, and NULL for what no transfer uses.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use bytes::{BufMut as _, BytesMut};
 use proto::money::Amount;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
@@ -8,10 +10,8 @@ use uuid::Uuid;
 
 use super::NewTransfer;
 
-pub(super) const SQL: &str = "select ledger.post_direct($1, 'epoch'::timestamptz + $2::bigint * interval '1 microsecond', $3, $4, $5, $6, $7, \
-     $8, $9, $10, $11, $12, $13, $14, $15, \
-     (select array_agg('epoch'::timestamptz + x.us * interval '1 microsecond' order by x.n) \
-        from unnest($16::bigint[]) with ordinality as x (us, n)))";
+pub(super) const SQL: &str =
+    "select ledger.post_direct($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
 /// Whole minor units in Postgres' binary form of `numeric`.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ pub(super) struct Columns {
     linked: Option<Vec<bool>>,
     flags: Option<Vec<i16>>,
     reverses: Option<Vec<Option<Uuid>>>,
-    effective_us: Option<Vec<Option<i64>>>,
+    effective: Option<Vec<Option<SystemTime>>>,
 }
 
 impl Columns {
@@ -96,9 +96,9 @@ impl Columns {
             reverses: all()
                 .any(|t| t.reverses_id.is_some())
                 .then(|| column(all(), |t| t.reverses_id.map(Uuid::from))),
-            effective_us: all()
+            effective: all()
                 .any(|t| t.effective_at_us.is_some())
-                .then(|| column(all(), |t| t.effective_at_us)),
+                .then(|| column(all(), |t| t.effective_at_us.map(system_time))),
         }
     }
 
@@ -128,7 +128,7 @@ impl Columns {
                 statement,
                 &[
                     &ledger_id,
-                    &at_us,
+                    &system_time(at_us),
                     &self.journals,
                     &self.ids,
                     &self.kinds,
@@ -142,11 +142,17 @@ impl Columns {
                     &self.linked,
                     &self.flags,
                     &self.reverses,
-                    &self.effective_us,
+                    &self.effective,
                 ],
             )
             .await
     }
+}
+
+/// Unix microseconds as the driver takes a time.
+fn system_time(us: i64) -> SystemTime {
+    let distance = Duration::from_micros(us.unsigned_abs());
+    if us < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ pub mod rig;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::ids::{AccountId, JournalId, TransferId};
 use proto::money::Amount;
@@ -25,6 +25,9 @@ pub const BATCH_MAX: usize = 8_190;
 /// From here on a second session prepares its batch while the first one's is being posted. With fewer waiting, one larger
 /// batch does more than two small ones.
 const SECOND_SESSION_FROM: usize = 2_048;
+/// Callers who have just been answered ask again at once, but not all at the same moment: a session waits so long, at most, for
+/// as many as it had last time. Without it a batch of few goes first and all others wait for it.
+const GATHER_WAIT: Duration = Duration::from_micros(300);
 const RETRIES_MAX: u32 = 40;
 const RETRY_WAIT: Duration = Duration::from_millis(250);
 
@@ -182,7 +185,7 @@ impl Poster {
             more: Notify::new(),
         });
         for first in [true, false].into_iter().take(sessions) {
-            tokio::spawn(Session { shared: shared.clone(), first, connection: None }.run());
+            tokio::spawn(Session { shared: shared.clone(), first, last_jobs: 0, connection: None }.run());
         }
         Self { shared, jobs }
     }
@@ -209,6 +212,8 @@ impl Poster {
 struct Session {
     shared: Arc<Shared>,
     first: bool,
+    /// How many jobs the last batch had.
+    last_jobs: usize,
     connection: Option<(Client, Statement)>,
 }
 
@@ -235,7 +240,7 @@ impl Session {
     }
 
     /// What has queued up, in order, as much as fits one commit. `None`: no handle is left.
-    async fn take(&self) -> Option<Vec<Job>> {
+    async fn take(&mut self) -> Option<Vec<Job>> {
         let mut queue = self.shared.queue.lock().await;
         let first = match queue.next.take() {
             Some(job) => job,
@@ -249,14 +254,24 @@ impl Session {
         };
         let mut count = first.transfers.len();
         let mut jobs = vec![first];
-        while let Ok(job) = queue.jobs.try_recv() {
-            if count + job.transfers.len() > BATCH_MAX {
-                queue.next = Some(job);
-                break;
+        let began = Instant::now();
+        loop {
+            match queue.jobs.try_recv() {
+                Ok(job) if count + job.transfers.len() > BATCH_MAX => {
+                    queue.next = Some(job);
+                    break;
+                }
+                Ok(job) => {
+                    count += job.transfers.len();
+                    jobs.push(job);
+                }
+                Err(_) if jobs.len() < self.last_jobs && began.elapsed() < GATHER_WAIT => {
+                    tokio::task::yield_now().await;
+                }
+                Err(_) => break,
             }
-            count += job.transfers.len();
-            jobs.push(job);
         }
+        self.last_jobs = jobs.len();
         self.shared.waiting.fetch_sub(count, Ordering::AcqRel);
         Some(jobs)
     }

@@ -62,7 +62,7 @@ begin
       from (select unnest(p_ids) as id, unnest(p_kinds) as kind, unnest(p_debits) as debit, unnest(p_credits) as credit,
                    unnest(p_assets) as asset, unnest(p_amounts) as amount, unnest(p_timeouts_ms) as timeout_ms,
                    unnest(p_journal_ids) as journal, unnest(p_reasons) as reason, generate_series(1, v_n) as n) as i
-           cross join (select ledger.items_of(p_ctx.ledger_id, p_ctx.seq) as items offset 0) as o;
+           cross join (select coalesce((select max(t.item) from ledger.transfers t where t.ledger_id = p_ctx.ledger_id and t.seq = p_ctx.seq), 0) as items offset 0) as o;
     v_results := array_fill('ok'::text, array[v_n]);
   else
     v_pulled := ledger.post_batch_pull(p_ctx.ledger_id, p_debits, p_credits, p_assets, p_amounts, p_linked, s, v_missed);
@@ -274,7 +274,7 @@ begin
                    p_judged.amount, p_judged.pending_id, p_judged.timeout_at, p_judged.journal_id, p_judged.reason, p_judged.flags,
                    p_judged.reverses_id, p_judged.effective_at) with ordinality
                    as j (n, id, kind, debit, credit, asset, amount, pending_id, timeout_at, journal, reason, flags, reverses, effective, k)) as w
-         cross join (select ledger.items_of(p_ctx.ledger_id, p_ctx.seq) as items offset 0) as o;
+         cross join (select coalesce((select max(t.item) from ledger.transfers t where t.ledger_id = p_ctx.ledger_id and t.seq = p_ctx.seq), 0) as items offset 0) as o;
 end $$;
 comment on function ledger.post_batch_write(base.command_context, uuid, uuid[], uuid[], text[], uuid[], uuid[], integer[], numeric[], text[],
   bigint[], integer[], ledger.judged) is 'Inserts the clean items that were not pulled and the judged transfers, numbered through in item order.';

@@ -4,7 +4,7 @@ create or replace function ledger.post_direct(p_ledger_id integer, p_at timestam
   p_debits uuid[], p_credits uuid[], p_assets integer[], p_amounts numeric[], p_reasons text[], p_pending_ids uuid[],
   p_timeouts_ms bigint[], p_linked boolean[], p_flags smallint[], p_reverses uuid[], p_effective timestamptz[])
 returns text[]
-language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_ctx base.command_context;
   v_prepared ledger.prepared;
@@ -24,7 +24,11 @@ begin
   end if;
   v_ctx.ledger_id := p_ledger_id;
   v_ctx.command_id := base.derive_id(coalesce(p_ids[1], '00000000-0000-7000-8000-000000000000'), 'direct', (v_ctx.seq & 2147483647)::integer);
-  if cardinality(p_ids) <= 12 then
+  if cardinality(p_ids) = 1 and ledger.post_one(v_ctx, coalesce(p_journal_ids[1], v_ctx.command_id), row(p_ids[1], p_kinds[1], p_debits[1],
+       p_credits[1], p_assets[1], p_amounts[1], p_pending_ids[1], p_timeouts_ms[1], p_linked[1], p_reasons[1], p_flags[1], p_reverses[1],
+       p_effective[1])::ledger.transfer_input) then
+    return array['ok'];
+  elsif cardinality(p_ids) <= 12 then
     return ledger.post_direct_few(v_ctx, p_journal_ids, array(
       select row(i.id, i.kind, i.debit, i.credit, i.asset, i.amount, i.pending_id, i.timeout_ms, i.linked, i.reason, i.flags, i.reverses,
                  i.effective)::ledger.transfer_input
@@ -44,8 +48,9 @@ create or replace function ledger.post_direct_few(p_ctx base.command_context, p_
 returns text[]
 language plpgsql volatile security invoker set search_path = pg_catalog, pg_temp as $$
 declare
-  v_judged ledger.judged := ledger.judge(p_ctx, p_items);
+  v_judged ledger.judged;
 begin
+  v_judged := ledger.judge(p_ctx, p_items);
   if v_judged.n is not null then
     if p_journal_ids is not null then
       v_judged.journal_id := array(select coalesce(o.expiry_of, p_journal_ids[o.n])

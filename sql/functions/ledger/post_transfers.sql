@@ -12,6 +12,8 @@ begin
     return '{}';
   elsif cardinality(p_items) > 12 then
     return ledger.post_transfers_many(p_ctx, p_journal_id, p_items);
+  elsif cardinality(p_items) = 1 and ledger.post_one(p_ctx, p_journal_id, p_items[1]) then
+    return array['ok'];
   end if;
   v_judged := ledger.judge(p_ctx, p_items);
   if v_judged.n is not null then
@@ -33,12 +35,13 @@ begin
   insert into ledger.transfers (ledger_id, transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
     timeout_at, journal_id, reason, seq, item, at, flags, reverses_id, effective_at)
   select p_ctx.ledger_id, o.transfer_id, o.kind, o.debit, o.credit, o.asset_id, o.amount, o.pending_id, o.timeout_at,
-         coalesce(o.journal_id, p_journal_id), o.reason, p_ctx.seq, o.k + ledger.items_of(p_ctx.ledger_id, p_ctx.seq), p_ctx.at,
+         coalesce(o.journal_id, p_journal_id), o.reason, p_ctx.seq, o.k + x.items, p_ctx.at,
          o.flags, o.reverses_id, o.effective_at
     from unnest(p_judged.transfer_id, p_judged.kind, p_judged.debit_account_id, p_judged.credit_account_id, p_judged.asset_id,
            p_judged.amount, p_judged.pending_id, p_judged.timeout_at, p_judged.journal_id, p_judged.reason, p_judged.flags,
            p_judged.reverses_id, p_judged.effective_at) with ordinality
-           as o (transfer_id, kind, debit, credit, asset_id, amount, pending_id, timeout_at, journal_id, reason, flags, reverses_id, effective_at, k);
+           as o (transfer_id, kind, debit, credit, asset_id, amount, pending_id, timeout_at, journal_id, reason, flags, reverses_id, effective_at, k)
+         cross join (select coalesce((select max(t.item) from ledger.transfers t where t.ledger_id = p_ctx.ledger_id and t.seq = p_ctx.seq), 0) as items offset 0) as x;
 end $$;
 comment on function ledger.post_transfers_write(base.command_context, uuid, ledger.judged) is
   'Inserts judged transfers, numbered after those that the command has posted already.';
