@@ -144,6 +144,7 @@ impl Drop for Pager {
 
 async fn page_all(config: &Config, ledger_id: i32) -> Result<(), tokio_postgres::Error> {
     let (client, _) = connect(config).await?;
+    client.batch_execute("set application_name = 'econ-paging'").await?;
     loop {
         let row =
             client.query_one("select ledger.page_entries($1, $2)", &[&ledger_id, &PAGE_TRANSFERS]).await?;

@@ -16,11 +16,13 @@ begin
   end if;
   -- Locks the ledger's row: batches run one after the other, and ledger time is monotone.
   update base.ledgers l set last_seq = l.last_seq + 1, last_time = greatest(l.last_time, p_at)
-   where l.ledger_id = p_ledger_id returning l.last_seq, l.last_time into v_ctx.seq, v_ctx.at;
+   where l.ledger_id = p_ledger_id and not exists (select from base.commands c where c.ledger_id = p_ledger_id)
+   returning l.last_seq, l.last_time into v_ctx.seq, v_ctx.at;
   if not found then
+    if exists (select from base.ledgers l where l.ledger_id = p_ledger_id) then
+      raise exception using errcode = 'UL903', message = format('ledger %s has a command log: post by command', p_ledger_id);
+    end if;
     raise exception using errcode = 'UB401', message = format('there is no ledger %s', p_ledger_id);
-  elsif exists (select from base.commands c where c.ledger_id = p_ledger_id) then
-    raise exception using errcode = 'UL903', message = format('ledger %s has a command log: post by command', p_ledger_id);
   end if;
   v_ctx.ledger_id := p_ledger_id;
   v_ctx.command_id := base.derive_id(coalesce(p_ids[1], '00000000-0000-7000-8000-000000000000'), 'direct', (v_ctx.seq & 2147483647)::integer);

@@ -114,7 +114,7 @@ impl Bench<'_> {
     }
 }
 
-/// Private memory of the posting sessions' backends and of this process, bytes.
+/// Private memory of the posting sessions' backends and of this process, bytes. The pager's is left out: it sorts in up to its work_mem and gives that back.
 async fn memory(probe: &Probe) -> Outcome<u64> {
     let mut pids = probe.posting_pids().await?;
     pids.push(i32::try_from(std::process::id()).unwrap_or_default());
