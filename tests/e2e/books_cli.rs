@@ -1,15 +1,12 @@
 //! The books from the command line: journals are posted whole or not at all, and once; exports come out of a running market.
 
-use std::process::Stdio;
-
 use ledger::cluster::EconState;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::support::checks::{changed, domain_digest};
-use crate::support::program::{Folder, both, econ, ended, interrupt, json, must, say};
+use crate::support::program::{Folder, both, ended, interrupt, json, must, open_market, say};
 
 /// A running market with one funded wallet.
 struct House {
@@ -22,14 +19,7 @@ struct House {
 impl House {
     async fn open() -> House {
         let folder = Folder::new();
-        let mut market = econ(["up", "--port", "0", "--data-dir", folder.text()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(market.stdout.take().unwrap()).lines();
-        let line = lines.next_line().await.unwrap().unwrap();
-        let url = line.strip_prefix("the market is open at ").unwrap_or_else(|| panic!("{line}")).to_owned();
+        let (market, url) = open_market(&folder).await;
         let key = folder.file("buyer.pem");
         let made = json(&["key", "new", &key]).await;
         let agent = made["agent_id"].as_str().unwrap().to_owned();

@@ -3,22 +3,14 @@
 use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::support::program::{Folder, both, econ, ended, interrupt, json, must, say, until};
+use crate::support::program::{Folder, both, econ, ended, interrupt, json, must, open_market, say, until};
 
 #[tokio::test]
 async fn a_buyer_needs_no_other_tool() {
     let folder = Folder::new();
     let data_dir = ["--data-dir", folder.text()];
-    let mut market = econ([&["up", "--port", "0"], &data_dir[..]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(market.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().unwrap();
-    let url = line.strip_prefix("the market is open at ").unwrap_or_else(|| panic!("{line}")).to_owned();
+    let (market, url) = open_market(&folder).await;
 
     // A second server on the same data dir is told who is there.
     let second = say(&[&["up", "--port", "0"], &data_dir[..]].concat()).await;

@@ -1,11 +1,8 @@
 //! The books read from the command line: accounts, transfers, a statement, the trial balance.
 
-use std::process::Stdio;
-
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::support::program::{Folder, both, econ, ended, interrupt, json, must, say};
+use crate::support::program::{Folder, both, ended, interrupt, json, must, open_market, say};
 
 /// The values of one column of comma-separated values.
 fn column(csv: &str, name: &str) -> Vec<String> {
@@ -18,14 +15,7 @@ fn column(csv: &str, name: &str) -> Vec<String> {
 async fn the_operator_reads_the_books_and_a_buyer_its_part_of_them() {
     let folder = Folder::new();
     let data_dir = ["--data-dir", folder.text()];
-    let mut market = econ([&["up", "--port", "0"], &data_dir[..]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(market.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().unwrap();
-    let url = line.strip_prefix("the market is open at ").unwrap_or_else(|| panic!("{line}")).to_owned();
+    let (market, url) = open_market(&folder).await;
     let key = folder.file("buyer.pem");
     let buyer = json(&["key", "new", &key]).await["agent_id"].as_str().unwrap().to_owned();
     json(&["register", "--api", &url, "--key", &key]).await;

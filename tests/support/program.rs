@@ -9,6 +9,7 @@ use ledger::testing::{Watchdog, scratch_dir};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -34,6 +35,21 @@ pub fn econ<I: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = I>) -> Com
     }
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
     command
+}
+
+/// A running market on that folder, and its URL.
+pub async fn open_market(folder: &Folder) -> (Child, String) {
+    let mut market = econ(["up", "--port", "0", "--data-dir", folder.text()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(market.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let url = line.strip_prefix("the market is open at ").unwrap_or_else(|| panic!("{line}")).to_owned();
+    // Read on: nobody closes a terminal behind a server.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (market, url)
 }
 
 /// What `econ` says to these arguments.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
-use super::{files, none, read};
+use super::{files, none, part, read};
 
 /// The codes that some part of the program can answer, with one place each.
 fn used() -> BTreeMap<String, String> {
@@ -121,7 +121,11 @@ fn in_a_run(comments: &str, code: &str) -> bool {
 fn every_result_of_a_transfer_is_listed() {
     let page = read("docs/ERRORS.md");
     let result = Regex::new(r"(?:then|else|:=) '([a-z]+(?:_[a-z]+)+)'").unwrap();
-    let source = read("sql/functions/ledger/judge.sql");
+    let source: String = files("sql/functions/ledger", ".sql")
+        .iter()
+        .filter(|name| part(name, 3).starts_with("judge"))
+        .map(|name| read(name))
+        .collect();
     let kinds = ["post_pending", "void_pending", "expire_pending"];
     let mut seen = 0;
     let mut findings = Vec::new();
