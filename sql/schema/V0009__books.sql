@@ -128,6 +128,8 @@ create table ledger.journals (
 );
 comment on table ledger.journals is
   'Append-only. Which commands posted transfers of a journal. A transfer whose journal_id is its own id is a journal of its own and has no row here.';
+-- What was posted before there was this table: replay of those commands makes the same rows.
+insert into ledger.journals (ledger_id, journal_id, seq) select distinct t.ledger_id, t.journal_id, t.seq from ledger.transfers t;
 create trigger journals_append_only before update or delete on ledger.journals for each row execute function base.refuse_change();
 create trigger journals_no_truncate before truncate on ledger.journals execute function base.refuse_change();
 
@@ -268,3 +270,6 @@ insert into base.command_kinds values
   ('receive_across', 'Operator: takes what another ledger sent out of the clearing account');
 insert into identity.purpose_permits values
   ('operator', 'exchange'), ('operator', 'close_period'), ('operator', 'send_across'), ('operator', 'receive_across');
+
+insert into base.rules_versions values
+  (2, 'post_transfers opens the market''s own accounts (equity, external, liquidity) when an item first names one');

@@ -252,7 +252,7 @@ async fn what_decides_nothing_cannot_be_changed_either() {
         ("accepted_at", "accepted_at - interval '1 second'"),
         ("recorded", "'{\"a\": \"story\"}'"),
         ("simulated", "false"),
-        ("rules_version", "2"),
+        ("rules_version", "1"),
     ] {
         change(&market, &format!("update base.commands set {column} = {value} where seq = {one}")).await;
         found(&market, "receipts.content", &format!("receipts.receipts seq {one}")).await;
