@@ -330,3 +330,29 @@ async fn the_house_loads_and_each_test_gets_a_hardened_clone_of_it() {
     let left = other.admin().await.query("select 1 from pg_database where datname = $1", &[&gone]).await;
     assert!(left.unwrap().is_empty());
 }
+
+/// Replay makes `ledger.journals` from the log; what was posted before there was such a table must have its rows too.
+#[tokio::test]
+async fn books_from_before_journals_were_kept_get_them_when_they_are_brought_up_to_date() {
+    let db = TestDb::empty().await;
+    let mut client = db.admin().await;
+    let mut files: Vec<SqlFile> = Vec::new();
+    let house = SqlTree::embedded().unwrap();
+    files.extend([house.roles, house.grants]);
+    files.extend(house.migrations.into_iter().filter(|file| file.path.as_str() < "schema/V0009"));
+    load(&mut client, &LoadOptions::of(SqlTree::from_files(files).unwrap())).await.unwrap();
+    client
+        .batch_execute(
+            "insert into ledger.transfers (ledger_id, transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, \
+               journal_id, reason, seq, item, at) \
+             select 1, gen_random_uuid(), 'plain', gen_random_uuid(), gen_random_uuid(), 1, 5, j.id, 'test', 7, n, 'epoch' \
+               from (select gen_random_uuid() as id) as j, generate_series(1, 3) as n",
+        )
+        .await
+        .unwrap();
+    load(&mut client, &LoadOptions::embedded().unwrap()).await.unwrap();
+    let filed =
+        "select count(*) from ledger.journals j join ledger.transfers t using (ledger_id, journal_id, seq)";
+    assert_eq!(count(&db, filed).await, 3);
+    assert_eq!(count(&db, "select count(*) from ledger.journals").await, 1);
+}
