@@ -1,7 +1,8 @@
 //! Signed notes and log checkpoints, as in C2SP signed-note and tlog-checkpoint.
 //!
 //! A checkpoint is three lines (origin, size, root in base64) and perhaps extension lines; a signature line follows
-//! after a blank one. Any conforming witness or auditor can read it.
+//! after a blank one. Any conforming witness or auditor can read it. A *statement* is any other signed note of the house:
+//! its first line is its signer's name, which no log has.
 
 use std::fmt;
 use std::str::FromStr;
@@ -116,11 +117,55 @@ pub fn verifier_key(name: &NoteName, key: &PublicKey) -> String {
 
 /// Signs a checkpoint in the name of its origin. The answer is the whole note.
 pub fn sign_checkpoint(checkpoint: &Checkpoint, key: &KeyPair) -> String {
-    let text = checkpoint.text();
+    sign_note(&checkpoint.text(), &checkpoint.origin, key)
+}
+
+/// The same with extension lines: what else the log states, covered by the signature. None may be empty.
+pub fn sign_checkpoint_with(checkpoint: &Checkpoint, extensions: &[String], key: &KeyPair) -> String {
+    let mut text = checkpoint.text();
+    for line in extensions {
+        text.push_str(line);
+        text.push('\n');
+    }
+    sign_note(&text, &checkpoint.origin, key)
+}
+
+/// The extension lines of a checkpoint that has been verified.
+pub fn extensions(note: &str) -> impl Iterator<Item = &str> {
+    let text = note.rfind("\n\n").map_or("", |split| &note[..split]);
+    text.lines().skip(3)
+}
+
+/// Signs lines of which the first is the signer's name: a statement that is no checkpoint, as long as no log has that name.
+pub fn sign_statement(lines: &[String], name: &NoteName, key: &KeyPair) -> String {
+    let mut text = format!("{name}\n");
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+    sign_note(&text, name, key)
+}
+
+/// The lines of a statement that `key` signed in that name, without the first.
+pub fn parse_statement<'a>(
+    note: &'a str,
+    name: &NoteName,
+    key: &PublicKey,
+) -> Result<Vec<&'a str>, NoteError> {
+    let mut lines = verify_note(note, name, key)?.lines();
+    let found = lines.next().unwrap_or_default();
+    if found != name.as_str() {
+        let found = found.chars().take(255).collect();
+        return Err(NoteError::OtherOrigin { expected: name.to_string(), found });
+    }
+    Ok(lines.collect())
+}
+
+/// Signs a text that ends with a newline. The answer is the whole note.
+fn sign_note(text: &str, name: &NoteName, key: &KeyPair) -> String {
     let signature = key.sign(text.as_bytes());
-    let hash = key_hash(&checkpoint.origin, key.public());
-    let line = BASE64.encode([&hash[..], &signature].concat());
-    format!("{text}\n{LINE_START}{} {line}\n", checkpoint.origin)
+    let line = BASE64.encode([&key_hash(name, key.public())[..], &signature].concat());
+    format!("{text}\n{LINE_START}{name} {line}\n")
 }
 
 /// Reads a checkpoint of `origin` that `key` signed in that name. Signature lines of others (witnesses) are passed
@@ -252,6 +297,28 @@ mod tests {
             parse_and_verify(&twice, &checkpoint().origin, key().public()),
             Err(NoteError::DuplicateSignature("econ.example/ledger/1".into()))
         );
+    }
+
+    #[test]
+    fn extension_lines_are_signed_and_come_back() {
+        let said = ["restored 40 42 root".to_owned(), "and more".to_owned()];
+        let note = sign_checkpoint_with(&checkpoint(), &said, &key());
+        assert_eq!(parse_and_verify(&note, &checkpoint().origin, key().public()), Ok(checkpoint()));
+        assert_eq!(extensions(&note).collect::<Vec<_>>(), said);
+        let dropped = note.replace("and more\n", "");
+        assert!(parse_and_verify(&dropped, &checkpoint().origin, key().public()).is_err());
+        assert_eq!(extensions(&sign_checkpoint(&checkpoint(), &key())).count(), 0);
+    }
+
+    #[test]
+    fn a_statement_is_no_checkpoint_and_a_checkpoint_no_statement_of_another() {
+        let (log, copies) = (checkpoint().origin, name("econ.example/backup"));
+        let lines = ["42".to_owned(), BASE64.encode([0; 32])];
+        let note = sign_statement(&lines, &copies, &key());
+        assert_eq!(parse_statement(&note, &copies, key().public()).unwrap(), lines);
+        assert_eq!(parse_and_verify(&note, &log, key().public()), Err(NoteError::NotSigned(log.to_string())));
+        let checkpoint = sign_checkpoint(&checkpoint(), &key());
+        assert!(parse_statement(&checkpoint, &copies, key().public()).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! status is 0 for yes, 1 for a refusal, a failure or a check that did not hold, 2 for input that was not understood.
 
 pub(crate) mod amount;
+mod backup;
 pub(crate) mod client;
 mod export;
 pub(crate) mod failure;
@@ -14,6 +15,7 @@ pub(crate) mod market;
 pub(crate) mod money;
 pub(crate) mod place;
 mod psql;
+mod restore;
 pub(crate) mod stop;
 pub(crate) mod table;
 mod trade;
@@ -56,6 +58,10 @@ enum Command {
     Replay(verify::ReplayArgs),
     /// Bring the database up to this program
     Migrate(verify::MigrateArgs),
+    /// Copy the database, so that it can be restored and proven
+    Backup(backup::BackupArgs),
+    /// Restore a backup into a data dir without a database, and prove it
+    Restore(restore::RestoreArgs),
     /// Open psql on the ledger, for reading
     Psql(psql::PsqlArgs),
     /// Read the books, and post to them
@@ -146,6 +152,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Verify(args) => return verify::verify(args).await.map(yes_or_no),
         Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
         Command::Migrate(args) => verify::migrate(args).await?,
+        Command::Backup(args) => backup::run(args).await?,
+        Command::Restore(args) => restore::run(args).await?,
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
         Command::Export(args) => export::run(args).await?,

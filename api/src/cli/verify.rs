@@ -67,12 +67,22 @@ pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
 
 /// Runs every check against an open database.
 pub(crate) async fn check(database: &Database, data_dir: &Path, batch: usize) -> Outcome<Report> {
+    check_with(database, &data_dir.join("keys"), &data_dir.join(super::up::CHECKPOINTS), batch).await
+}
+
+/// The same, with keys and checkpoints from these folders.
+pub(crate) async fn check_with(
+    database: &Database,
+    keys: &Path,
+    checkpoints: &Path,
+    batch: usize,
+) -> Outcome<Report> {
     let place = ScratchPlace::of(database).await?;
     let options = VerifyOptions {
         database: database.config("econ_auditor"),
         admin: place.admin(database),
-        receipt_key: receipt_key(data_dir)?,
-        checkpoint_dir: Some(data_dir.join(super::up::CHECKPOINTS)),
+        receipt_key: receipt_key(keys)?,
+        checkpoint_dir: Some(checkpoints.to_owned()),
         rederive: Box::new(rederive),
         batch: batch.max(1),
     };
@@ -128,8 +138,8 @@ pub(crate) fn to_json(report: &Report) -> serde_json::Value {
 }
 
 /// The key that receipts must be signed by, as it is kept outside the database; `None` on a machine that lacks it.
-fn receipt_key(data_dir: &Path) -> Outcome<Option<PublicKey>> {
-    let path = data_dir.join("keys").join("receipt.pem");
+fn receipt_key(keys: &Path) -> Outcome<Option<PublicKey>> {
+    let path = keys.join("receipt.pem");
     if !path.exists() {
         return Ok(None);
     }

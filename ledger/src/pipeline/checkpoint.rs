@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::merkle::TreeHash;
-use proto::note::{Checkpoint, NoteName, parse_and_verify, sign_checkpoint};
+use proto::note::{Checkpoint, NoteName, parse_and_verify, sign_checkpoint_with};
 use tokio_postgres::{Client, NoTls};
 
 use super::Shared;
+use crate::backup::stated;
 use crate::error::Error;
 
 /// While commands come, a checkpoint is made about this often.
@@ -59,10 +60,14 @@ async fn make(
     if size > done {
         let origin: NoteName = origin.parse()?;
         // Never paper over a log that lost its tail: what was promised outside must still hold.
-        agrees_with_outside(&client, shared, ledger_id, &origin).await?;
+        let outside = agrees_with_outside(&client, shared, ledger_id, &origin).await?;
+        // A log that was once restored to an earlier point says so for ever, even where one of the two was lost.
+        let inside = client.query_opt("select note from receipts.read_checkpoint($1)", &[&id]).await?;
+        let inside: Option<String> = inside.map(|row| row.try_get(0)).transpose()?;
+        let losses = stated([outside.as_deref(), inside.as_deref()].into_iter().flatten());
         let checkpoint =
             Checkpoint { origin, size: u64::try_from(size)?, root: TreeHash::from_slice(&root)? };
-        let note = sign_checkpoint(&checkpoint, shared.options.house.receipt_key());
+        let note = sign_checkpoint_with(&checkpoint, &losses, shared.options.house.receipt_key());
         client
             .query_one("select receipts.store_checkpoint($1, $2, $3, $4)", &[&id, &size, &root, &note])
             .await?;
@@ -74,16 +79,17 @@ async fn make(
     Ok(size.max(done))
 }
 
-/// Checks the checkpoint kept outside against the log. `UR903`: the log in the database is not the one that was promised.
+/// Checks the checkpoint kept outside against the log, and returns it. `UR903`: the log in the database is not the one that was
+/// promised.
 async fn agrees_with_outside(
     client: &Client,
     shared: &Shared,
     ledger_id: u32,
     origin: &NoteName,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
     let path = path(&shared.options.checkpoint_dir, ledger_id);
     let note = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         note => note?,
     };
     let outside = parse_and_verify(&note, origin, shared.options.house.receipt_key().public())?;
@@ -105,7 +111,7 @@ async fn agrees_with_outside(
             ),
         )));
     }
-    Ok(())
+    Ok(Some(note))
 }
 
 /// The same check before a server starts to serve; a ledger that does not exist yet agrees.
@@ -120,7 +126,7 @@ pub(super) async fn check(shared: &Shared, ledger_id: u32) -> Result<(), Error> 
         .transpose()?;
     // Without a ledger, an old checkpoint beside an empty database is a lost log too.
     let result = match origin.as_deref().map(str::parse::<NoteName>) {
-        Some(Ok(origin)) => agrees_with_outside(&client, shared, ledger_id, &origin).await,
+        Some(Ok(origin)) => agrees_with_outside(&client, shared, ledger_id, &origin).await.map(drop),
         Some(Err(error)) => Err(error.into()),
         None if path(&shared.options.checkpoint_dir, ledger_id).exists() => Err(format!(
             "the database holds no ledger {ledger_id}, but a checkpoint of one is kept outside it"

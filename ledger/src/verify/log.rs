@@ -65,6 +65,7 @@ pub(super) async fn check(
         .map_err(|e| Error::new("UR904", format!("the ledger's origin is not a log name: {e}")))?;
 
     let mut notes = First::default();
+    let mut losses = Losses::default();
     let mut wanted = BTreeMap::new();
     let mut promised = Vec::new();
     let inside =
@@ -74,6 +75,7 @@ pub(super) async fn check(
     for (place, note) in inside.chain(outside) {
         match parse_and_verify(&note, &name, &receipt_key) {
             Ok(checkpoint) => {
+                losses.see(&place, checkpoint.size, &note);
                 wanted.insert(checkpoint.size, None);
                 promised.push((place, checkpoint));
             }
@@ -86,6 +88,8 @@ pub(super) async fn check(
             break;
         }
     }
+
+    losses.report(report);
 
     let mut checks = LogChecks {
         ledger_id,
@@ -269,6 +273,45 @@ impl LogChecks<'_> {
             "every checkpoint, the one kept outside too, is signed and agrees with the log",
             count,
             notes.0,
+        );
+    }
+}
+
+/// A log that was restored to an earlier point states it in every checkpoint from then on.
+#[derive(Default)]
+struct Losses {
+    by_size: BTreeMap<u64, Vec<(String, Vec<String>)>>,
+}
+
+impl Losses {
+    fn see(&mut self, place: &str, size: u64, note: &str) {
+        self.by_size.entry(size).or_default().push((place.to_owned(), crate::backup::stated([note])));
+    }
+
+    fn report(self, report: &mut Report) {
+        let mut first = First::default();
+        let mut known: Vec<String> = Vec::new();
+        for (size, seen) in self.by_size {
+            let mut here = Vec::new();
+            for (place, lines) in seen {
+                if let Some(line) = known.iter().find(|line| !lines.contains(line)) {
+                    first.note(
+                        place,
+                        format!("it leaves out what checkpoints below size {size} state: {line}"),
+                    );
+                }
+                here.extend(lines);
+            }
+            here.retain(|line| !known.contains(line));
+            here.dedup();
+            known.extend(here);
+        }
+        let count = known.len() as u64;
+        report.add(
+            "checkpoints.losses",
+            "what a restore gave up is stated in every checkpoint since",
+            count,
+            first.0,
         );
     }
 }

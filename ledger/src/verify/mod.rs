@@ -228,7 +228,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
 }
 
 /// The newest checkpoint of each ledger, as kept outside the database.
-fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
+pub(crate) fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
     let failed = |error: std::io::Error| {
         Error::new(
             "UR906",
