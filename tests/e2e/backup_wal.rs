@@ -12,10 +12,11 @@ use crate::support::program::{Folder, ended, interrupt, kill_9, open_market_with
 
 /// A market whose WAL is archived, with its base made, and a buyer in it.
 struct Shop {
+    // First, so that it is ended before its folders are removed.
+    server: Option<Child>,
     market: Folder,
     copies: Copies,
     buyer: Buyer,
-    server: Option<Child>,
 }
 
 impl Shop {
@@ -25,7 +26,7 @@ impl Shop {
         let buyer = Buyer::register(&copies.folder, &url).await;
         copies.until_sets(1).await;
         copies.take_keys(&market);
-        Shop { market, copies, buyer, server: Some(server) }
+        Shop { server: Some(server), market, copies, buyer }
     }
 
     async fn deposit(&self, reference: &str) -> u64 {
