@@ -7,9 +7,7 @@ use serde_json::Value;
 use crate::support::copies::{
     Buyer, Copies, below, copy_tree, flip, last_seq, lose, refused, restored, size, spawn, verified,
 };
-use crate::support::program::{
-    Folder, both, ended, interrupt, kill_9, must, open_market, say, summary, until,
-};
+use crate::support::program::{Folder, both, ended, interrupt, must, open_market, say, summary, until};
 
 const ORDERS: u32 = 20;
 
@@ -195,14 +193,16 @@ async fn a_killed_backup_leaves_nothing_that_looks_whole() {
     // At its beginning, in the middle of the copy, and at its end.
     for file in ["checkpoints", "pg/PG_VERSION", "files.b3"] {
         let to = copies.backups();
-        let killed = spawn(&["backup", "--data-dir", market.text(), "--to", &to]);
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(killed.id().unwrap()).unwrap());
+        let mut killed = spawn(&["backup", "--data-dir", market.text(), "--to", &to]);
         let caught = until(file, async || {
+            let status = killed.try_wait().unwrap();
             let done = copies.sets().len() > 1;
+            assert!(done || status.is_none(), "{file}: it ended by itself: {status:?}");
             (done || unfinished().is_some_and(|set| set.join(file).exists())).then_some(!done)
         })
         .await;
-        kill_9(pid);
+        // It may have ended meanwhile.
+        let _ = killed.start_kill();
         ended(killed).await;
         if caught {
             assert_eq!(copies.sets().len(), 1, "{file}");
@@ -226,11 +226,10 @@ async fn a_killed_restore_leaves_nothing_that_looks_whole_and_the_next_one_finis
     let (from, keys) = (copies.backups(), copies.keys());
     // While it copies, while Postgres recovers, while it is proven.
     for file in ["pg/PG_VERSION", "pg/postmaster.pid", "checkpoints/ledger-1.checkpoint"] {
-        let killed = spawn(&["restore", "--from", &from, "--data-dir", back.text(), "--keys", &keys]);
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(killed.id().unwrap()).unwrap());
+        let mut killed = spawn(&["restore", "--from", &from, "--data-dir", back.text(), "--keys", &keys]);
         let staged = back.file(&format!("restore.new/{file}"));
         until(file, async || Path::new(&staged).exists().then_some(())).await;
-        kill_9(pid);
+        killed.start_kill().unwrap();
         ended(killed).await;
         assert!(!Path::new(&back.file("pg")).exists(), "{file}");
         let up = say(&["up", "--port", "0", "--data-dir", back.text()]).await;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::keys::PublicKey;
@@ -93,8 +94,7 @@ impl Repository {
             }
         }
         for name in names(&self.sets())?.iter().filter(|name| name.starts_with(UNFINISHED)) {
-            let left = self.sets().join(name);
-            fs::remove_dir_all(&left).map_err(ClusterError::io("cannot remove", &left))?;
+            remove_left_over(&self.sets().join(name));
         }
         Ok(RepositoryLock { _file: file })
     }
@@ -156,6 +156,20 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+}
+
+/// Removes what a killed maker left. Its pg_basebackup may live on and write for a moment, until it misses its folder.
+fn remove_left_over(dir: &Path) {
+    const TRIES: u32 = 40;
+    for attempt in 1..=TRIES {
+        match fs::remove_dir_all(dir) {
+            Ok(()) => return,
+            Err(error) if attempt == TRIES && dir.exists() => {
+                tracing::warn!(folder = %dir.display(), %error, "left for the next backup to remove");
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(25)),
+        }
     }
 }
 
