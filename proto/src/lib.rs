@@ -5,6 +5,7 @@
 //! * [`dsse`]: signed envelopes around messages (receipts, metering runs, the server's own commands).
 //! * [`httpsig`]: signed HTTP requests (RFC 9421, RFC 9530), on both sides and years later from stored bytes.
 //! * [`merkle`] and [`note`]: the receipt log's tree, its proofs and its signed checkpoints.
+//! * [`command`] and [`evidence`]: what a receipt commits to, and the judgement of an order from its evidence alone.
 //! * [`money`]: amounts in whole minor units.
 //!
 //! # One key, three kinds of signed bytes
@@ -22,7 +23,9 @@
 //! No database driver and no async runtime is linked here; nothing here reads a clock except the two
 //! constructors that say so (`now_v7`, [`keys::KeyPair::generate`] for randomness).
 
+pub mod command;
 pub mod dsse;
+pub mod evidence;
 pub mod httpsig;
 pub mod ids;
 pub mod keys;

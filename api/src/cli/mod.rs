@@ -5,6 +5,7 @@
 
 pub(crate) mod amount;
 pub(crate) mod client;
+mod evidence;
 mod export;
 pub(crate) mod failure;
 pub(crate) mod files;
@@ -52,6 +53,8 @@ enum Command {
     Agent(AgentOptions),
     /// Prove that the database is what its command log says, and that everything balances
     Verify(verify::VerifyArgs),
+    /// Write everything that proves an order, for `econ verify bundle` on any machine
+    Evidence(evidence::EvidenceArgs),
     /// Rebuild everything from the command log alone
     Replay(verify::ReplayArgs),
     /// Bring the database up to this program
@@ -144,6 +147,7 @@ async fn run(command: Command) -> Outcome<ExitCode> {
             agent::run(options).await.map_err(Failure::outside)?;
         }
         Command::Verify(args) => return verify::verify(args).await.map(yes_or_no),
+        Command::Evidence(args) => evidence::evidence(args).await?,
         Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,

@@ -8,6 +8,7 @@ use ledger::{replay, verify};
 use proto::keys::{KeyPair, PublicKey};
 use proto::prost::Message as _;
 
+use super::evidence::BundleArgs;
 use super::failure::{Failure, Outcome};
 use super::place::{Database, PlaceArgs, connect};
 use super::say;
@@ -17,7 +18,10 @@ pub(crate) const BATCH: usize = 500;
 
 /// Options of `econ verify`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct VerifyArgs {
+    #[command(subcommand)]
+    what: Option<VerifyCommand>,
     #[command(flatten)]
     place: PlaceArgs,
     /// Commands per transaction of the replay; the result must not depend on it
@@ -26,6 +30,13 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// What else can be verified.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum VerifyCommand {
+    /// Judge an order's evidence: no network, no database
+    Bundle(BundleArgs),
 }
 
 /// Options of `econ replay`.
@@ -53,6 +64,9 @@ pub(crate) struct MigrateArgs {
 
 /// `econ verify`: exit status 1 when something is off.
 pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
+    if let Some(VerifyCommand::Bundle(args)) = &args.what {
+        return super::evidence::bundle(args);
+    }
     let database = Database::open(&args.place).await?;
     let report = check(&database, &args.place.data_dir()?, args.batch).await;
     database.close().await?;

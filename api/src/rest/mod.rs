@@ -5,6 +5,7 @@ pub(crate) mod artifacts;
 pub mod commands;
 pub(crate) mod info;
 pub(crate) mod ledgers;
+pub(crate) mod orders;
 pub(crate) mod receipts;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::server::ServerState;
         artifacts::erase,
         agents::agent,
         receipts::receipt,
+        orders::evidence,
         ledgers::checkpoint,
         ledgers::proof,
     )
@@ -82,6 +84,7 @@ pub(crate) fn router() -> Router<Arc<ServerState>> {
         .route("/v1/ledgers/{ledger_id}/proof", get(ledgers::proof))
         .route("/v1/agents/{agent_id}", get(agents::agent))
         .route("/v1/receipts/{receipt}", get(receipts::receipt))
+        .route("/v1/orders/{order_id}/evidence", get(orders::evidence))
         .route(
             "/v1/artifacts/{hash}",
             put(artifacts::upload).get(artifacts::download).delete(artifacts::erase),
@@ -103,13 +106,14 @@ mod tests {
             ("/v1/ledgers/{ledger_id}/proof", &["get"]),
             ("/v1/agents/{agent_id}", &["get"]),
             ("/v1/receipts/{receipt}", &["get"]),
+            ("/v1/orders/{order_id}/evidence", &["get"]),
             ("/v1/artifacts/{hash}", &["put", "get", "delete"]),
         ] {
             for method in methods {
                 assert!(document["paths"][path][method].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(document["paths"].as_object().unwrap().len(), 7);
+        assert_eq!(document["paths"].as_object().unwrap().len(), 8);
         let responses = document["paths"]
             .as_object()
             .unwrap()
