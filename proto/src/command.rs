@@ -83,6 +83,12 @@ pub type Rederive<'a> = dyn Fn(&[u8]) -> Result<(u32, Vec<u8>), String> + 'a;
 pub struct Signed {
     /// Digest of the request, as its receipt must state it.
     pub request_digest: Hash32,
+    /// Scoped to the actor.
+    pub idempotency_key: String,
+    /// `None`: a service command, which has none.
+    pub nonce: Option<String>,
+    /// Who speaks, where the signed bytes name it (service commands); elsewhere the key stands for its agent.
+    pub actor_id: Option<Vec<u8>>,
     /// The bytes that were executed follow from the bytes that were signed. `false` only where a GraphQL request could not
     /// be read again, because nobody gave a [`Rederive`].
     pub body_follows: bool,
@@ -116,7 +122,13 @@ pub fn check_signed(
         }
         let request_digest =
             request_digest("SERVICE", &target, payload_type, &Sha256::digest(payload).into());
-        return Ok(Signed { request_digest, body_follows: true });
+        return Ok(Signed {
+            request_digest,
+            idempotency_key: service.idempotency_key,
+            nonce: None,
+            actor_id: Some(service.actor_id),
+            body_follows: true,
+        });
     }
     httpsig::verify_stored(&command.signature_base, &command.signature, signer).map_err(|e| e.to_string())?;
     let request = httpsig::read_base(&command.signature_base).map_err(|e| e.to_string())?;
@@ -146,7 +158,8 @@ pub fn check_signed(
     };
     let digest: [u8; 32] = Sha256::digest(body).into();
     let request_digest = request_digest(&request.method, signed_target, &command.content_type, &digest);
-    Ok(Signed { request_digest, body_follows })
+    let idempotency_key = request.idempotency_key.ok_or("its signed bytes hold no idempotency key")?;
+    Ok(Signed { request_digest, idempotency_key, nonce: Some(request.nonce), actor_id: None, body_follows })
 }
 
 /// The key that a registration brings along, if it is the one asked for.

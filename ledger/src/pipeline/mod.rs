@@ -18,7 +18,7 @@ use std::time::Duration;
 use proto::ids::{AgentId, ReceiptId};
 use proto::keys::PublicKey;
 use proto::prost::Message as _;
-use proto::{dsse, v1};
+use proto::{command, dsse, v1};
 use rand::RngExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
@@ -210,13 +210,14 @@ impl Pipeline {
         }
         let (method, target) = &submission.method_target;
         let digest = request_digest(method, target, &submission.content_type, &submission.content_digest);
+        let nonce = submission.nonce.clone();
         let accepted_at_us = self.now_us();
         let entry = Entry {
             command_id: command_id_at(accepted_at_us),
             actor_id: submission.actor.as_uuid(),
             key_id: submission.key.id().into(),
             idempotency_key: Some(submission.idempotency_key),
-            nonce: submission.nonce,
+            nonce: nonce.clone(),
             kind: kind.to_owned(),
             args: args.to_string(),
             request_digest: digest.into(),
@@ -230,6 +231,7 @@ impl Pipeline {
             recorded: recorded(kind),
             forced_code: None,
         };
+        verify(&entry, submission.ledger_id, &submission.key, nonce)?;
         self.enqueue(submission.ledger_id, entry).await
     }
 
@@ -345,6 +347,24 @@ impl Pipeline {
             )),
         }
     }
+}
+
+/// Whoever submits has verified the sender's signature; what is logged as signed is verified here once more, because a
+/// receipt for something that nobody signed could never be taken back. `UI210`.
+fn verify(entry: &Entry, ledger_id: u32, key: &PublicKey, nonce: Option<String>) -> Result<(), Error> {
+    let command = crate::verify::stored::signed_command(entry);
+    // How a GraphQL request reads is the door's business: without it, the rest is checked.
+    let signed = command::check_signed(&command, ledger_id, key, None);
+    let refused = |message: &str| Error::new("UI210", format!("the command cannot be logged: {message}"));
+    let signed = signed.map_err(|message| refused(&message))?;
+    if signed.request_digest.as_ref() != entry.request_digest.as_slice()
+        || Some(signed.idempotency_key) != entry.idempotency_key
+        || signed.nonce != nonce
+        || signed.actor_id.is_some_and(|actor_id| actor_id != entry.actor_id.as_bytes())
+    {
+        return Err(refused("its signed bytes name another request"));
+    }
+    Ok(())
 }
 
 /// A UUIDv7 at the command's own time: derived ids share its timestamp.

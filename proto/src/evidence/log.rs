@@ -156,6 +156,9 @@ pub(super) fn command(
             item.place()
         ));
     }
+    if signed.actor_id.as_ref().is_some_and(|actor_id| *actor_id != item.receipt.actor_id) {
+        judgement.note("bundle.commands", item.place(), "its signed bytes name another actor");
+    }
     judgement.count("bundle.content");
     if let Err(message) = content(item, &signed.request_digest) {
         judgement.note("bundle.content", item.place(), message);
