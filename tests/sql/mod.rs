@@ -11,6 +11,7 @@ mod ledger_exports;
 mod ledger_history;
 mod ledger_keeper;
 mod ledger_model;
+mod ledger_poster;
 mod market_amounts;
 mod market_cycle;
 mod market_walk;

@@ -123,6 +123,27 @@ async fn a_changed_balance_is_found() {
 }
 
 #[tokio::test]
+async fn a_lifted_limit_and_an_account_under_another_id_are_found() {
+    let Some(market) = tampering().await else { return };
+    for (wrong, right) in [
+        (
+            "update ledger.accounts set debits_must_not_exceed_credits = false where purpose = 'wallet'",
+            "update ledger.accounts set debits_must_not_exceed_credits = true where purpose = 'wallet'",
+        ),
+        (
+            "update ledger.accounts set ref_id = owner_id where purpose = 'wallet'",
+            "update ledger.accounts set ref_id = null where purpose = 'wallet'",
+        ),
+    ] {
+        change(&market, wrong).await;
+        let report = found(&market, "audit.views", "ledger.audit_flags").await;
+        also(&report, "replay.tables");
+        change(&market, right).await;
+    }
+    verified(&market).await;
+}
+
+#[tokio::test]
 async fn a_deleted_receipt_is_found() {
     let Some(market) = tampering().await else { return };
     let seq = seq(&market, "settle_order").await;

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 /// The rules that new commands run under. Raised with a row in `base.rules_versions` when behaviour changes.
-pub const RULES_VERSION: i32 = 2;
+pub const RULES_VERSION: i32 = 3;
 
 /// One command, decoded and authenticated, as the log will keep it.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 //! receipts, has SQL store them (`receipts.seal`) and commits, two round trips for the whole batch; then it answers. An
 //! answer is given only for what is durable. Whoever repeats a request under the same key gets the stored answer.
 
+mod anew;
 mod checkpoint;
 pub(crate) mod entry;
 mod keeper;
@@ -29,8 +30,9 @@ pub use entry::{RULES_VERSION, request_digest};
 
 use crate::args;
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, http_status};
 use crate::house::{Hand, House};
+use anew::Anew;
 use entry::Entry;
 use worker::{Job, Worker};
 
@@ -118,6 +120,11 @@ impl Answer {
         self.code == "ok"
     }
 
+    /// Refused because it raised, whoever was at fault: it was never judged. No refusal of a domain function is of kind 9.
+    pub fn is_forced(&self) -> bool {
+        !self.is_ok() && http_status(&self.code) == 500
+    }
+
     /// The facts as JSON; null when they are not (which would be our bug).
     pub fn facts_json(&self) -> serde_json::Value {
         serde_json::from_str(&self.facts).unwrap_or_default()
@@ -143,6 +150,7 @@ pub struct Wake {
 pub(crate) struct Shared {
     options: PipelineOptions,
     wakes: broadcast::Sender<Wake>,
+    anew: Anew,
     stopping: AtomicBool,
     drained: AtomicBool,
 }
@@ -176,6 +184,7 @@ impl Pipeline {
         let shared = Arc::new(Shared {
             options,
             wakes,
+            anew: Anew::default(),
             stopping: AtomicBool::new(false),
             drained: AtomicBool::new(false),
         });
@@ -235,8 +244,33 @@ impl Pipeline {
         self.enqueue(submission.ledger_id, entry).await
     }
 
-    /// A command of the house's own, signed by one of its keys (DSSE over `ServiceCommand`).
+    /// A command of the house's own, signed by one of its keys (DSSE over `ServiceCommand`). The same key gets the stored
+    /// answer, except that what was refused by force is tried anew when its time has come, under a numbered key.
     pub async fn submit_service(
+        &self,
+        ledger_id: u32,
+        hand: Hand,
+        idempotency_key: &str,
+        body: v1::CommandBody,
+    ) -> Result<Answer, Error> {
+        let subject = (ledger_id, hand, idempotency_key.to_owned());
+        let (mut tries, standing) = self.shared.anew.before(&subject, self.now_us());
+        if let Some(standing) = standing {
+            return Ok(standing);
+        }
+        loop {
+            let key = anew::key(idempotency_key, tries);
+            let answer = self.submit_service_once(ledger_id, hand, &key, body.clone()).await?;
+            tries += 1;
+            // An earlier server's refusal by force only says that its key is used up.
+            if !(answer.replayed && answer.is_forced()) {
+                self.shared.anew.after(subject, tries, &answer, self.now_us());
+                return Ok(answer);
+            }
+        }
+    }
+
+    async fn submit_service_once(
         &self,
         ledger_id: u32,
         hand: Hand,
@@ -279,7 +313,8 @@ impl Pipeline {
     /// Writes the genesis command if this ledger has none; safe to repeat.
     pub async fn init(&self, ledger_id: u32, origin: &str, market_name: &str) -> Result<Answer, Error> {
         let body = args::genesis_body(origin, market_name, &self.shared.options.house);
-        self.submit_service(ledger_id, Hand::Operator, "genesis", body).await
+        // A ledger has one genesis: there is nothing to try anew.
+        self.submit_service_once(ledger_id, Hand::Operator, "genesis", body).await
     }
 
     /// Before serving: does the log agree with the checkpoints kept outside the database? `UR903` when not.
