@@ -7,15 +7,16 @@
 //! * [`merkle`] and [`note`]: the receipt log's tree, its proofs and its signed checkpoints.
 //! * [`money`]: amounts in whole minor units.
 //!
-//! # One key, three kinds of signed bytes
+//! # One key, four kinds of signed bytes
 //!
-//! An Ed25519 key of this house signs exactly three kinds of bytes, and none can be taken for another:
+//! An Ed25519 key of this house signs exactly four kinds of bytes, and none can be taken for another:
 //!
 //! | what | the bytes begin with |
 //! |---|---|
 //! | DSSE pre-authentication encoding | `DSSEv1 ` (with the space) |
 //! | RFC 9421 signature base | `"`, the quote of the first covered component |
-//! | signed note (checkpoint) | the log's origin: no space, no quote in that line ([`note::NoteName`]) |
+//! | signed note (checkpoint) | the log's origin: no space, no quote in that line, and not `cosignature/v1` ([`note::NoteName`]) |
+//! | cosignature (checkpoint with a time) | `cosignature/v1`, a newline, `time ` |
 //!
 //! Nothing outside this crate can sign bytes of its choice: [`keys::KeyPair`] has no public raw `sign`.
 //!

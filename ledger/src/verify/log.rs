@@ -322,7 +322,8 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> String {
         rules_version,
         facts_json,
         accepted_at_us,
-        log_hash
+        log_hash,
+        include_by_us
     );
     "its bytes are not the canonical encoding".into()
 }
