@@ -4,7 +4,7 @@
 //! * [`ids`] and [`keys`]: identifiers, hashes, Ed25519 keys and the ids derived from them.
 //! * [`dsse`]: signed envelopes around messages (receipts, metering runs, the server's own commands).
 //! * [`httpsig`]: signed HTTP requests (RFC 9421, RFC 9530), on both sides and years later from stored bytes.
-//! * [`merkle`] and [`note`]: the receipt log's tree, its proofs and its signed checkpoints.
+//! * [`merkle`], [`tiles`] and [`note`]: the receipt log's tree, its proofs, its tiles and its signed checkpoints.
 //! * [`money`]: amounts in whole minor units.
 //!
 //! # One key, four kinds of signed bytes
@@ -30,6 +30,7 @@ pub mod keys;
 pub mod merkle;
 pub mod money;
 pub mod note;
+pub mod tiles;
 #[cfg(test)]
 mod vectors;
 

@@ -179,7 +179,8 @@ mod tests {
         let refused = Err(BreachError::Checkpoint(NoteError::NotSigned(origin().to_string())));
         assert_eq!(breach(&envelope, &untimed, &origin(), &key), refused);
         // Another kind of message under the same key is no receipt.
-        let command = dsse::sign_message(&v1::ServiceCommand { ledger_id: 1, ..Default::default() }, &house());
+        let command =
+            dsse::sign_message(&v1::ServiceCommand { ledger_id: 1, ..Default::default() }, &house());
         assert!(matches!(breach(&command, &note, &origin(), &key), Err(BreachError::Receipt(_))));
     }
 }

@@ -4,7 +4,9 @@
 //! that I cosigned before. The log itself says by it: at this time, this tree held everything that I had promised to
 //! include by then.
 
-use super::{Checkpoint, NoteError, NoteName, parse_and_verify, read_line, signature_line, split, typed_key_hash};
+use super::{
+    Checkpoint, NoteError, NoteName, parse_and_verify, read_line, signature_line, split, typed_key_hash,
+};
 use crate::keys::{KeyPair, PublicKey};
 
 /// The type byte of an Ed25519 cosignature, in key hashes and verifier keys.
@@ -51,7 +53,11 @@ pub fn sign_timed_checkpoint(checkpoint: &Checkpoint, key: &KeyPair, time_s: u64
 
 /// Every cosignature that `key` made in the name `name` among the signature lines of `note`, all verified; others are
 /// passed over. One that does not verify, or none at all, is an error.
-pub fn verify_cosignatures(note: &str, name: &NoteName, key: &PublicKey) -> Result<Vec<Cosignature>, NoteError> {
+pub fn verify_cosignatures(
+    note: &str,
+    name: &NoteName,
+    key: &PublicKey,
+) -> Result<Vec<Cosignature>, NoteError> {
     let (text, lines) = split(note)?;
     let expected = typed_key_hash(ED25519_COSIGNATURE, name, key);
     let mut found = Vec::new();
@@ -167,7 +173,10 @@ mod tests {
         assert_eq!(verify_cosignatures(&later, &w, witness().public()), bad);
         // Under another name or key it is somebody else's line.
         let unsigned = |name: &NoteName| Err(NoteError::NotSigned(name.to_string()));
-        assert_eq!(verify_cosignatures(&format!("{note}{line}"), &name("w2"), witness().public()), unsigned(&name("w2")));
+        assert_eq!(
+            verify_cosignatures(&format!("{note}{line}"), &name("w2"), witness().public()),
+            unsigned(&name("w2"))
+        );
         assert_eq!(verify_cosignatures(&format!("{note}{line}"), &w, house().public()), unsigned(&w));
         // A plain signature of the witness' key is no cosignature.
         let plain = signature_line(&w, &super::super::key_hash(&w, witness().public()), &[0; 64]);

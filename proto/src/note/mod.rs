@@ -150,7 +150,7 @@ fn signature_line(name: &NoteName, hash: &[u8; 4], signature: &[u8]) -> String {
 /// over, extension lines are covered by the signature and otherwise ignored.
 pub fn parse_and_verify(note: &str, origin: &NoteName, key: &PublicKey) -> Result<Checkpoint, NoteError> {
     let text = verify_note(note, origin, key)?;
-    let checkpoint = parse_text(text)?;
+    let checkpoint = parse_checkpoint_text(text)?;
     if checkpoint.origin != *origin {
         let found = checkpoint.origin.to_string();
         return Err(NoteError::OtherOrigin { expected: origin.to_string(), found });
@@ -160,11 +160,11 @@ pub fn parse_and_verify(note: &str, origin: &NoteName, key: &PublicKey) -> Resul
 
 /// What a note says before any signature is checked: only good for finding the key to check it with.
 pub fn read_unverified(note: &str) -> Result<Checkpoint, NoteError> {
-    parse_text(split(note)?.0)
+    parse_checkpoint_text(split(note)?.0)
 }
 
-/// Reads the text of a checkpoint; a signature of it must have been verified.
-fn parse_text(text: &str) -> Result<Checkpoint, NoteError> {
+/// Reads the text of a checkpoint, without any signature.
+pub fn parse_checkpoint_text(text: &str) -> Result<Checkpoint, NoteError> {
     let mut lines = text.lines();
     let origin: NoteName = lines.next().unwrap_or_default().parse()?;
     let size = lines.next().and_then(parse_size).ok_or(NoteError::Malformed("line 2 is no tree size"))?;

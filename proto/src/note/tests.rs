@@ -72,10 +72,7 @@ fn each_wrong_note_has_its_own_refusal() {
     };
     check(&note.replacen("42", "43", 1), NoteError::BadSignature(ours.clone()));
     check(&note.replace("\u{2014} econ", "\u{2014} evil"), NoteError::NotSigned(ours.clone()));
-    check(
-        &note.replace('\u{2014}', "-"),
-        NoteError::Malformed("a signature line is not '— name base64'"),
-    );
+    check(&note.replace('\u{2014}', "-"), NoteError::Malformed("a signature line is not '— name base64'"));
     check(note.trim_end(), NoteError::Malformed("the last line has no end"));
     check(&note.replace('\n', "\r\n"), NoteError::Malformed("it has control characters"));
     check(&checkpoint().text(), NoteError::Malformed("no blank line separates text and signatures"));
@@ -117,10 +114,7 @@ fn every_changed_byte_is_noticed() {
         let mut bytes = note.clone().into_bytes();
         bytes[n] ^= 1;
         if let Ok(changed) = String::from_utf8(bytes) {
-            assert!(
-                parse_and_verify(&changed, &checkpoint().origin, key().public()).is_err(),
-                "byte {n}"
-            );
+            assert!(parse_and_verify(&changed, &checkpoint().origin, key().public()).is_err(), "byte {n}");
         }
     }
 }

@@ -80,7 +80,10 @@ mod tests {
     fn the_published_verifier_key_comes_back_and_a_changed_one_does_not() {
         let text = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
         let key: VerifierKey = text.parse().unwrap();
-        assert_eq!((key.name.as_str(), key.usage, key.to_string().as_str()), ("PeterNeumann", KeyUse::Note, text));
+        assert_eq!(
+            (key.name.as_str(), key.usage, key.to_string().as_str()),
+            ("PeterNeumann", KeyUse::Note, text)
+        );
         let witness = VerifierKey { usage: KeyUse::Cosignature, ..key.clone() };
         assert_eq!(witness.to_string().parse(), Ok(witness.clone()));
         assert_ne!(witness.to_string(), text);
@@ -92,7 +95,10 @@ mod tests {
             text.replace("+ARpc", " ARpc"),
             String::new(),
         ] {
-            assert!(matches!(bad.parse::<VerifierKey>(), Err(NoteError::Malformed(_) | NoteError::Name(_))), "{bad}");
+            assert!(
+                matches!(bad.parse::<VerifierKey>(), Err(NoteError::Malformed(_) | NoteError::Name(_))),
+                "{bad}"
+            );
         }
     }
 }
