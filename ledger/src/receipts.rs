@@ -1,6 +1,9 @@
 //! Mirror of the SQL domain `receipts`: stored receipts, the Merkle log's head, proofs.
 
+pub mod log;
+
 use proto::ids::{AgentId, ReceiptId};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -77,14 +80,17 @@ pub struct StoredCheckpoint {
     pub note: String,
 }
 
-/// The newest signed checkpoint; `None`: none yet. Calls `receipts.read_checkpoint`.
+/// The newest signed checkpoint, with its witnesses' lines; `None`: none yet. Calls `receipts.read_checkpoint`.
 pub async fn read_checkpoint(reader: &Reader, ledger_id: u32) -> Result<Option<StoredCheckpoint>, Error> {
     let sql = "select size, root, note from receipts.read_checkpoint($1)";
-    let row = reader.row(sql, &[&int(ledger_id)?]).await?;
+    checkpoint(reader.row(sql, &[&int(ledger_id)?]).await?.as_ref())
+}
+
+fn checkpoint(row: Option<&Row>) -> Result<Option<StoredCheckpoint>, Error> {
     row.map(|row| {
         Ok(StoredCheckpoint {
-            head: LogHead { size: count(&row, "size")?, root: bytes32(&row, "root")? },
-            note: get(&row, "note")?,
+            head: LogHead { size: count(row, "size")?, root: bytes32(row, "root")? },
+            note: get(row, "note")?,
         })
     })
     .transpose()
@@ -99,8 +105,12 @@ pub async fn inclusion_proof(
     size: u64,
 ) -> Result<Option<Vec<[u8; 32]>>, Error> {
     let sql = "select receipts.inclusion_proof($1, $2, $3) as hashes";
-    let row = reader.row(sql, &[&int(ledger_id)?, &bigint(index), &bigint(size)]).await?;
-    let hashes: Option<Vec<Vec<u8>>> = match &row {
+    hashes(reader.row(sql, &[&int(ledger_id)?, &bigint(index), &bigint(size)]).await?.as_ref())
+}
+
+/// The column `hashes` of a proof, which may be null.
+fn hashes(row: Option<&Row>) -> Result<Option<Vec<[u8; 32]>>, Error> {
+    let hashes: Option<Vec<Vec<u8>>> = match row {
         Some(row) => get(row, "hashes")?,
         None => None,
     };

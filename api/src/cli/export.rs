@@ -13,7 +13,7 @@ use serde_json::json;
 use super::amount::counted;
 use super::failure::{Failure, Outcome};
 use super::place::{Database, PlaceArgs, connect};
-use super::{files, say};
+use super::{export_log, files, say};
 
 /// For whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -26,6 +26,8 @@ enum FormatArg {
     Csv,
     /// The same columns, typed
     Parquet,
+    /// The receipt log's checkpoint and tiles (C2SP tlog-tiles) into the folder --out, for any web server; --ledger 0: the forest
+    Log,
 }
 
 /// Which time of a transfer counts.
@@ -56,7 +58,7 @@ pub(crate) struct ExportArgs {
     /// The ledger
     #[arg(long, value_name = "ID", default_value_t = 1)]
     ledger: u32,
-    /// Write to this file, which is there when it is whole [default: standard output]
+    /// Write to this file, which is there when it is whole [default: standard output]; for a log, the folder
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print one JSON object about the file
@@ -83,7 +85,15 @@ pub(crate) async fn run(args: ExportArgs) -> Outcome {
     if args.format == FormatArg::Parquet && args.out.is_none() && std::io::stdout().is_terminal() {
         return Err(Failure::usage("Parquet is not for a terminal: name a file with -o"));
     }
+    if args.format == FormatArg::Log && (args.from.is_some() || args.to.is_some()) {
+        return Err(Failure::usage("a log is written whole: --from and --to are for the books"));
+    }
     let database = Database::open(&args.place).await?;
+    if args.format == FormatArg::Log {
+        let written = write_log(&args, &database).await;
+        database.close().await?;
+        return written;
+    }
     let written = write(&args, &database).await;
     database.close().await?;
     let written = written?;
@@ -107,6 +117,12 @@ pub(crate) async fn run(args: ExportArgs) -> Outcome {
     Ok(())
 }
 
+async fn write_log(args: &ExportArgs, database: &Database) -> Outcome {
+    let dir = args.out.as_ref().ok_or_else(|| Failure::usage("name the log's folder with -o"))?;
+    let reader = Reader::new(database.config("econ_api"), 1)?;
+    export_log::run(&reader, args.ledger, dir, args.json).await
+}
+
 async fn write(args: &ExportArgs, database: &Database) -> Outcome<Written> {
     let reader = Reader::new(database.config("econ_api"), 1)?;
     if !base::read_ledgers(&reader).await?.iter().any(|known| known.ledger_id == args.ledger) {
@@ -126,6 +142,7 @@ async fn write(args: &ExportArgs, database: &Database) -> Outcome<Written> {
         FormatArg::Beancount => Format::Beancount,
         FormatArg::Csv => Format::Csv,
         FormatArg::Parquet => Format::Parquet,
+        FormatArg::Log => return Err(Failure::usage("a log is not of the books")),
     };
     let mut client = connect(&database.config("econ_auditor")).await?;
     let Some(path) = &args.out else {

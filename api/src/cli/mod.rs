@@ -7,6 +7,7 @@ pub(crate) mod amount;
 pub(crate) mod client;
 mod evidence;
 mod export;
+mod export_log;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod keys;
@@ -21,6 +22,7 @@ mod trade;
 pub(crate) mod up;
 pub(crate) mod verify;
 pub(crate) mod views;
+mod witness;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -49,6 +51,8 @@ enum Command {
     Up(up::UpArgs),
     /// Make a new market and stop: keys, database, genesis. `up` and `demo` do it by themselves
     Init(up::InitArgs),
+    /// Watch somebody's logs until Ctrl-C: cosign their checkpoints as long as each extends the one before
+    Witness(witness::WitnessArgs),
     /// Run a provider's agent until Ctrl-C
     Agent(AgentOptions),
     /// Prove that the database is what its command log says, and that everything balances
@@ -107,7 +111,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Agent(_) => "info",
-            Self::Up(_) => "info",
+            Self::Up(_) | Self::Witness(_) => "info",
             _ => "warn",
         }
     }
@@ -143,6 +147,7 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Demo(args) => return demo::run(args).await.map(yes_or_no),
         Command::Up(args) => up::run(args).await?,
         Command::Init(args) => up::init(args).await?,
+        Command::Witness(args) => witness::run(args).await?,
         Command::Agent(options) => {
             agent::run(options).await.map_err(Failure::outside)?;
         }

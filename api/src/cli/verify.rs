@@ -1,6 +1,6 @@
 //! `econ verify`, `econ replay`, `econ migrate`: what is done to a database as a whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ledger::cluster::{Cluster, ClusterOptions};
 use ledger::verify::{Report, VerifyOptions};
@@ -27,6 +27,9 @@ pub(crate) struct VerifyArgs {
     /// Commands per transaction of the replay; the result must not depend on it
     #[arg(long, value_name = "N", default_value_t = BATCH)]
     batch: usize,
+    /// A checkpoint that somebody else kept, such as a witness' (may be given several times): the log must agree with it
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -67,8 +70,13 @@ pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
     if let Some(VerifyCommand::Bundle(args)) = &args.what {
         return super::evidence::bundle(args);
     }
+    let read = |path: &PathBuf| {
+        let note = std::fs::read_to_string(path).map_err(Failure::io("cannot read", path))?;
+        Ok((path.display().to_string(), note))
+    };
+    let checkpoints = args.checkpoints.iter().map(read).collect::<Outcome<Vec<_>>>()?;
     let database = Database::open(&args.place).await?;
-    let report = check(&database, &args.place.data_dir()?, args.batch).await;
+    let report = check_with(&database, &args.place.data_dir()?, args.batch, checkpoints).await;
     database.close().await?;
     let report = report?;
     if args.json {
@@ -81,12 +89,23 @@ pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
 
 /// Runs every check against an open database.
 pub(crate) async fn check(database: &Database, data_dir: &Path, batch: usize) -> Outcome<Report> {
+    check_with(database, data_dir, batch, Vec::new()).await
+}
+
+/// The same with checkpoints that somebody else kept, each with its name.
+async fn check_with(
+    database: &Database,
+    data_dir: &Path,
+    batch: usize,
+    checkpoints: Vec<(String, String)>,
+) -> Outcome<Report> {
     let place = ScratchPlace::of(database).await?;
     let options = VerifyOptions {
         database: database.config("econ_auditor"),
         admin: place.admin(database),
         receipt_key: receipt_key(data_dir)?,
         checkpoint_dir: Some(data_dir.join(super::up::CHECKPOINTS)),
+        checkpoints,
         rederive: Box::new(rederive),
         batch: batch.max(1),
     };

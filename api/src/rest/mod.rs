@@ -5,6 +5,7 @@ pub(crate) mod artifacts;
 pub mod commands;
 pub(crate) mod info;
 pub(crate) mod ledgers;
+pub(crate) mod log;
 pub(crate) mod orders;
 pub(crate) mod receipts;
 
@@ -39,6 +40,12 @@ use crate::server::ServerState;
         orders::evidence,
         ledgers::checkpoint,
         ledgers::proof,
+        log::consistency,
+        log::tile,
+        log::forest_checkpoint,
+        log::forest_consistency,
+        log::forest_proof,
+        log::forest_tile,
     )
 )]
 struct Api;
@@ -82,6 +89,14 @@ pub(crate) fn router() -> Router<Arc<ServerState>> {
         .route("/v1/ledgers/{ledger_id}/commands", post(commands::command))
         .route("/v1/ledgers/{ledger_id}/checkpoint", get(ledgers::checkpoint))
         .route("/v1/ledgers/{ledger_id}/proof", get(ledgers::proof))
+        .route("/v1/ledgers/{ledger_id}/consistency", get(log::consistency))
+        .route("/v1/ledgers/{ledger_id}/log/checkpoint", get(ledgers::checkpoint))
+        .route("/v1/ledgers/{ledger_id}/log/tile/{*tile}", get(log::tile))
+        .route("/v1/forest/checkpoint", get(log::forest_checkpoint))
+        .route("/v1/forest/consistency", get(log::forest_consistency))
+        .route("/v1/forest/proof", get(log::forest_proof))
+        .route("/v1/forest/log/checkpoint", get(log::forest_checkpoint))
+        .route("/v1/forest/log/tile/{*tile}", get(log::forest_tile))
         .route("/v1/agents/{agent_id}", get(agents::agent))
         .route("/v1/receipts/{receipt}", get(receipts::receipt))
         .route("/v1/orders/{order_id}/evidence", get(orders::evidence))

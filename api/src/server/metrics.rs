@@ -75,6 +75,14 @@ fn describe() {
         "econ_upkeep_failures_total",
         "Times that the books' keeper failed and tried again; it holds nobody up"
     );
+    describe_gauge!(
+        "econ_witness_contradicts",
+        "1 while a witness has seen another log than ours: an alarm, by witness and ledger (0: the forest)"
+    );
+    describe_counter!(
+        "econ_witness_failures_total",
+        "Checkpoints that a witness did not cosign, by witness; tried again every second"
+    );
     describe_counter!("econ_house_commands_total", "Commands of the house's timers, by action and code");
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use proto::command::request_digest;
 use proto::ids::{Hash32, ReceiptId};
 use proto::keys::KeyPair;
+use proto::note::include_by_us;
 use proto::prost::Message as _;
 use proto::{command, dsse, v1};
 use tokio_postgres::{Client, Row, Statement};
@@ -13,6 +14,8 @@ use uuid::Uuid;
 
 /// The rules that new commands run under. Raised with a row in `base.rules_versions` when behaviour changes.
 pub const RULES_VERSION: i32 = 3;
+/// From this version on a receipt says by when it is in a checkpoint.
+const PROMISES_FROM: i32 = 3;
 
 /// One command, decoded and authenticated, as the log will keep it.
 #[derive(Debug, Clone)]
@@ -193,6 +196,12 @@ pub(crate) fn receipt_payload(
         facts_json: decided.facts.clone(),
         accepted_at_us: entry.accepted_at_us,
         log_hash: log_hash(entry).into(),
+        // 0 is not encoded: receipts of earlier rules come out byte for byte as they were.
+        include_by_us: if decided.rules_version >= PROMISES_FROM {
+            include_by_us(entry.accepted_at_us)
+        } else {
+            0
+        },
     }
     .encode_to_vec()
 }

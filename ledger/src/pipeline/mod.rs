@@ -7,17 +7,19 @@
 mod anew;
 mod checkpoint;
 pub(crate) mod entry;
+mod forest;
 mod keeper;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use proto::ids::{AgentId, ReceiptId};
 use proto::keys::PublicKey;
+use proto::note::{INCLUDE_WITHIN_US, include_by_us};
 use proto::prost::Message as _;
 use proto::{command, dsse, v1};
 use rand::RngExt as _;
@@ -26,6 +28,7 @@ use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+pub use checkpoint::write_durably;
 pub use entry::{RULES_VERSION, request_digest};
 
 use crate::args;
@@ -40,6 +43,8 @@ use worker::{Job, Worker};
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Commands that may wait per ledger; more are told to come back.
 const QUEUE_LEN: usize = 8_192;
+/// A command that has waited longer when it is decided is accepted anew: what is left of its deadline would not be enough.
+const WAITED_US_MAX: i64 = INCLUDE_WITHIN_US / 2;
 
 /// What a pipeline needs to run.
 #[derive(Debug, Clone)]
@@ -153,9 +158,24 @@ pub(crate) struct Shared {
     anew: Anew,
     stopping: AtomicBool,
     drained: AtomicBool,
+    /// The latest time that a checkpoint of these ledgers states, Unix microseconds.
+    signed_us: AtomicI64,
 }
 
 impl Shared {
+    /// When a command that comes now is accepted: by the clock, but never so early that its receipt would be due at a time
+    /// that a checkpoint states already. That matters only when the clock was set back.
+    fn accept_us(&self) -> i64 {
+        let signed_us = self.signed_us.load(Ordering::Acquire);
+        self.options.clock.now_us().max(signed_us.saturating_add(1_000_000 - INCLUDE_WITHIN_US))
+    }
+
+    /// Whether the promise to a command that was accepted then can still be kept.
+    fn can_promise(&self, accepted_at_us: i64) -> bool {
+        self.options.clock.now_us() - accepted_at_us <= WAITED_US_MAX
+            && include_by_us(accepted_at_us) > self.signed_us.load(Ordering::Acquire)
+    }
+
     /// The writers have answered everything and are gone.
     fn drained(&self) -> bool {
         self.drained.load(Ordering::Acquire)
@@ -177,7 +197,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts a writer for each ledger, the keeper of its checkpoints and the keeper of its books. Must be called inside a tokio runtime.
+    /// Starts a writer for each ledger, the keeper of its checkpoints, the keeper of its books, and the forest's. Must be called inside a tokio runtime.
     pub fn start(options: PipelineOptions) -> Self {
         let (wakes, _) = broadcast::channel(4_096);
         let ledger_ids = options.ledger_ids.clone();
@@ -187,6 +207,7 @@ impl Pipeline {
             anew: Anew::default(),
             stopping: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            signed_us: AtomicI64::new(0),
         });
         let mut queues = HashMap::new();
         let mut writers = Vec::new();
@@ -199,6 +220,7 @@ impl Pipeline {
             keepers.push(tokio::spawn(checkpoint::keep(shared.clone(), ledger_id)));
             keepers.push(tokio::spawn(keeper::keep(shared.clone(), ledger_id)));
         }
+        keepers.push(tokio::spawn(forest::keep(shared.clone())));
         Self {
             shared,
             queues: Arc::new(Mutex::new(queues)),
@@ -220,7 +242,7 @@ impl Pipeline {
         let (method, target) = &submission.method_target;
         let digest = request_digest(method, target, &submission.content_type, &submission.content_digest);
         let nonce = submission.nonce.clone();
-        let accepted_at_us = self.now_us();
+        let accepted_at_us = self.shared.accept_us();
         let entry = Entry {
             command_id: command_id_at(accepted_at_us),
             actor_id: submission.actor.as_uuid(),
@@ -322,7 +344,7 @@ impl Pipeline {
         for ledger_id in &self.shared.options.ledger_ids {
             checkpoint::check(&self.shared, *ledger_id).await?;
         }
-        Ok(())
+        checkpoint::check(&self.shared, crate::receipts::log::FOREST).await
     }
 
     /// Hints after each commit; see [`Wake`].
@@ -354,8 +376,14 @@ impl Pipeline {
             let _ = writer.await;
         }
         self.shared.drained.store(true, Ordering::Release);
-        for keeper in self.keepers.lock().await.drain(..) {
+        let mut keepers = self.keepers.lock().await;
+        let ended = !keepers.is_empty();
+        for keeper in keepers.drain(..) {
             let _ = keeper.await;
+        }
+        if ended {
+            // The last checkpoints are signed now; the forest holds them too.
+            forest::make_or_say(&self.shared).await;
         }
     }
 
@@ -418,7 +446,7 @@ fn recorded(kind: &str) -> String {
     "{}".to_owned()
 }
 
-/// Where the newest checkpoint of a ledger is kept outside the database.
+/// Where the newest checkpoint of a ledger (0: of the forest) is kept outside the database.
 pub fn checkpoint_path(dir: &std::path::Path, ledger_id: u32) -> PathBuf {
     checkpoint::path(dir, ledger_id)
 }

@@ -158,6 +158,10 @@ impl Worker {
     ) -> Result<Vec<Answer>, Failed> {
         let mut tries = 0;
         loop {
+            for entry in entries.iter_mut().filter(|entry| !self.shared.can_promise(entry.accepted_at_us)) {
+                entry.accepted_at_us = self.shared.accept_us();
+                entry.command_id = super::command_id_at(entry.accepted_at_us);
+            }
             let failed = match self.connected(connection).await {
                 Ok((client, statements)) => match self.try_commit(client, statements, entries).await {
                     Err(Failed::Again { lost, error }) => {
@@ -231,6 +235,15 @@ impl Worker {
                 .await;
         begun?;
         let decided = decided?;
+        // Asked again while the ledger's row is locked: a checkpoint whose time was taken before this moment states an
+        // earlier time than any of these are due, and one whose time is taken later waits for this batch.
+        let late = |(entry, row): (&Entry, &Decided)| {
+            !row.replayed && !self.shared.can_promise(entry.accepted_at_us)
+        };
+        if entries.iter().zip(&decided).any(late) {
+            let why = "the database was too slow for what a receipt promises: send the same request again";
+            return Err(Failed::Again { lost: false, error: Error::new("UB801", why) });
+        }
         let sealed = self.sign(entries, &decided);
         if sealed.is_empty() {
             client.batch_execute("rollback").await?;

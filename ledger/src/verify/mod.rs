@@ -4,6 +4,7 @@
 
 mod books;
 pub(crate) mod digest;
+mod forest;
 pub(crate) mod log;
 pub(crate) mod report;
 pub(crate) mod stored;
@@ -19,6 +20,7 @@ pub use report::{Check, Problem, Report};
 pub use stored::Rederive;
 
 use crate::error::Error;
+use crate::receipts::log::FOREST;
 use crate::{loader, replay};
 
 /// What to verify, against what.
@@ -31,6 +33,8 @@ pub struct VerifyOptions {
     pub receipt_key: Option<PublicKey>,
     /// Where the newest checkpoints are kept outside the database.
     pub checkpoint_dir: Option<PathBuf>,
+    /// Checkpoints that somebody else kept (a witness, a client), each with the name to report it by.
+    pub checkpoints: Vec<(String, String)>,
     /// From signed GraphQL JSON to command bytes.
     pub rederive: Box<Rederive>,
     /// Commands per transaction of the replay.
@@ -40,7 +44,7 @@ pub struct VerifyOptions {
 /// Runs every check. `Err` only when the checks could not be made; what they found is in the report.
 pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
     // Before the snapshot: a running server may move its checkpoints on, but never behind a log that is read later.
-    let mut outside = match &options.checkpoint_dir {
+    let kept = match &options.checkpoint_dir {
         Some(dir) => read_outside(dir)?,
         None => BTreeMap::new(),
     };
@@ -49,12 +53,18 @@ pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
     source.batch_execute("begin transaction isolation level repeatable read read only").await?;
     let mut report = Report::default();
     let ledgers = source.query("select ledger_id, origin from base.ledgers order by ledger_id", &[]).await?;
+    let mut outside = outside_notes(&source, kept, options, &mut report).await?;
     for row in &ledgers {
         let (id, origin): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
         let ledger_id = u32::try_from(id).map_err(|_| Error::new("UB401", "there is no such ledger"))?;
-        let note = outside.remove(&ledger_id);
-        log::check(&source, ledger_id, &origin, options.receipt_key, note, &options.rederive, &mut report)
+        let notes = outside.remove(&ledger_id).unwrap_or_default();
+        log::check(&source, ledger_id, &origin, options.receipt_key, notes, &options.rederive, &mut report)
             .await?;
+    }
+    if let Some(row) = ledgers.first() {
+        let first = u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or_default();
+        let key = log::receipt_key(&source, first, options.receipt_key).await?;
+        forest::check(&source, key, outside.remove(&FOREST).unwrap_or_default(), &mut report).await?;
     }
     if let Some(ledger_id) = outside.keys().next() {
         let place = format!("base.ledgers ledger {ledger_id}");
@@ -77,6 +87,53 @@ pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
     report.left_out = LEFT_OUT.to_vec();
     source.batch_execute("rollback").await?;
     Ok(report)
+}
+
+/// Every checkpoint from outside, by ledger (0: the forest), each with its place. One that is of no log here is a finding.
+async fn outside_notes(
+    source: &Client,
+    kept: BTreeMap<u32, String>,
+    options: &VerifyOptions,
+    report: &mut Report,
+) -> Result<BTreeMap<u32, Vec<(String, String)>>, Error> {
+    let mut outside: BTreeMap<u32, Vec<(String, String)>> = BTreeMap::new();
+    for (ledger_id, note) in kept {
+        let place = if ledger_id == FOREST {
+            "the forest's checkpoint kept outside the database"
+        } else {
+            "the checkpoint kept outside the database"
+        };
+        outside.entry(ledger_id).or_default().push((place.to_owned(), note));
+    }
+    if options.checkpoints.is_empty() {
+        return Ok(outside);
+    }
+    let names =
+        "select ledger_id, origin from base.ledgers union all select ledger_id, origin from receipts.forests";
+    let mut logs = BTreeMap::new();
+    for row in &source.query(names, &[]).await? {
+        let (id, origin): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        logs.insert(origin, u32::try_from(id).unwrap_or_default());
+    }
+    let mut problem = None;
+    for (place, note) in &options.checkpoints {
+        let found = match proto::note::read_unverified(note) {
+            Ok(checkpoint) => logs
+                .get(checkpoint.origin.as_str())
+                .copied()
+                .ok_or_else(|| format!("there is no log {} here", checkpoint.origin)),
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(ledger_id) => outside.entry(ledger_id).or_default().push((place.clone(), note.clone())),
+            Err(message) => {
+                problem.get_or_insert(Problem { place: place.clone(), message });
+            }
+        }
+    }
+    let count = options.checkpoints.len() as u64;
+    report.add("checkpoints.given", "each checkpoint handed in is of a log that is here", count, problem);
+    Ok(outside)
 }
 
 /// Replays the log into a scratch database and compares every table.
@@ -227,7 +284,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// The newest checkpoint of each ledger, as kept outside the database.
+/// The newest checkpoint of each ledger and of the forest, as kept outside the database.
 fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
     let failed = |error: std::io::Error| {
         Error::new(
@@ -242,9 +299,10 @@ fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
     };
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        let ledger_id = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("ledger-")?.strip_suffix(".checkpoint")?.parse::<u32>().ok());
+        let ledger_id = name.to_str().and_then(|name| match name.strip_suffix(".checkpoint")? {
+            "forest" => Some(FOREST),
+            name => name.strip_prefix("ledger-")?.parse::<u32>().ok().filter(|id| *id != FOREST),
+        });
         if let Some(ledger_id) = ledger_id {
             let path = crate::pipeline::checkpoint_path(dir, ledger_id);
             notes.insert(ledger_id, std::fs::read_to_string(path).map_err(failed)?);
