@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::reader::{Reader, count, get, int};
+use crate::receipts::log::{self, FOREST};
 use crate::{base, identity, receipts};
 
 /// How often, and how long between, a checkpoint is awaited that covers the newest receipt: one is made each second.
@@ -56,12 +57,17 @@ pub async fn read_bundle(
         keys,
         origin,
         metering,
-        forest: None,
+        forest: read_forest_proof(reader, ledger_id, checkpoint.head.size).await?,
     }))
 }
 
-/// The newest checkpoint, once it covers a receipt.
+/// A checkpoint that covers a receipt: the newest one that a witness cosigned, else the newest, once it does.
 async fn covering(reader: &Reader, ledger_id: u32, seq: u64) -> Result<receipts::StoredCheckpoint, Error> {
+    if let Some(witnessed) = log::read_witnessed_checkpoint(reader, ledger_id).await?
+        && witnessed.head.size >= seq
+    {
+        return Ok(witnessed);
+    }
     for _ in 0..TRIES_MAX {
         match receipts::read_checkpoint(reader, ledger_id).await? {
             Some(checkpoint) if checkpoint.head.size >= seq => return Ok(checkpoint),
@@ -72,6 +78,30 @@ async fn covering(reader: &Reader, ledger_id: u32, seq: u64) -> Result<receipts:
         "UR801",
         "no checkpoint covers the order's newest receipt yet: ask again in a second; if no server runs, start it once",
     ))
+}
+
+/// That the checkpoint of this size is in the forest; `None`: it was not entered there (only every newest one is).
+async fn read_forest_proof(
+    reader: &Reader,
+    ledger_id: u32,
+    size: u64,
+) -> Result<Option<v1::ForestProof>, Error> {
+    let Some(entry) = log::read_forest_entry(reader, ledger_id, Some(size)).await? else { return Ok(None) };
+    let covers = |forest: &receipts::StoredCheckpoint| forest.head.size > entry.entry_index;
+    let witnessed = log::read_witnessed_checkpoint(reader, FOREST).await?.filter(covers);
+    let forest = match witnessed {
+        Some(witnessed) => Some(witnessed),
+        None => receipts::read_checkpoint(reader, FOREST).await?.filter(covers),
+    };
+    let Some(forest) = forest else { return Ok(None) };
+    let tree_size = forest.head.size;
+    let hashes = receipts::inclusion_proof(reader, FOREST, entry.entry_index, tree_size).await?;
+    let inclusion = v1::InclusionProof {
+        leaf_index: entry.entry_index,
+        tree_size,
+        hashes: hashes.unwrap_or_default().into_iter().map(Vec::from).collect(),
+    };
+    Ok(Some(v1::ForestProof { inclusion: Some(inclusion), checkpoint: forest.note }))
 }
 
 async fn read_items(

@@ -3,12 +3,11 @@
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use ledger::Reader;
 use proto::evidence::{self, Judgement, Trust};
 use proto::ids::{AgentId, OrderId};
 use proto::keys::{KeyPair, PublicKey};
+use proto::note::VerifierKey;
 use proto::prost::Message as _;
 use proto::v1;
 
@@ -48,6 +47,9 @@ pub(crate) struct BundleArgs {
     /// is only checked against the key that it names itself
     #[arg(long, value_name = "KEY", value_parser = receipt_key)]
     key: Option<PublicKey>,
+    /// A witness that must have cosigned: its verifier key NAME+HASH+BASE64. Repeatable
+    #[arg(long = "witness", value_name = "VKEY")]
+    witnesses: Vec<VerifierKey>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -131,7 +133,8 @@ pub(crate) fn bundle(args: &BundleArgs) -> Outcome<bool> {
     let bytes = load(&args.file)?;
     let bundle = evidence::from_bytes(&bytes)
         .map_err(|error| Failure::new("UR151", format!("{}: {error}", args.file.display())))?;
-    let judgement = evidence::judge(&bundle, &Trust { receipt_key: args.key, rederive: Some(&rederive) });
+    let trust = Trust { receipt_key: args.key, witnesses: &args.witnesses, rederive: Some(&rederive) };
+    let judgement = evidence::judge(&bundle, &trust);
     if args.json {
         say(to_json(&judgement))
     } else {
@@ -167,14 +170,8 @@ fn rederive(body: &[u8]) -> Result<(u32, Vec<u8>), String> {
 
 /// A public key in hex, or the key of a C2SP verifier key.
 fn receipt_key(text: &str) -> Result<PublicKey, String> {
-    let bytes = match text.rsplit_once('+') {
-        // The key itself is base64, in which '+' is a letter too: its name and hash end at the second one.
-        Some(_) => {
-            let encoded = text.splitn(3, '+').nth(2).ok_or("a verifier key is NAME+HASH+BASE64")?;
-            let bytes = BASE64.decode(encoded).map_err(|_| "the verifier key's base64 is broken")?;
-            bytes.strip_prefix(&[1]).map(<[u8]>::to_vec).ok_or("the verifier key is not of type Ed25519")?
-        }
-        None => hex::decode(text).map_err(|_| "a key is 64 hex digits, or NAME+HASH+BASE64")?,
-    };
-    PublicKey::from_slice(&bytes).map_err(|error| error.to_string())
+    if text.contains('+') {
+        return text.parse::<VerifierKey>().map(|verifier| verifier.key).map_err(|error| error.to_string());
+    }
+    text.parse().map_err(|_| "a key is 64 hex digits, or NAME+HASH+BASE64".to_owned())
 }

@@ -1,6 +1,6 @@
 //! Receipts, commands, and the log they are in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use prost::Message as _;
 
@@ -10,25 +10,109 @@ use crate::dsse;
 use crate::ids::{AgentId, Hash32, KeyId, ReceiptId};
 use crate::keys::PublicKey;
 use crate::merkle::{TreeHash, leaf_hash, verify_inclusion};
-use crate::note::{Checkpoint, NoteName, parse_and_verify};
+use crate::note::{
+    Checkpoint, NoteError, NoteName, VerifierKey, log_of_ledger, parse_and_verify, parse_timed,
+    read_unverified, split, verify_cosignatures,
+};
 use crate::v1::{CommandBody, Envelope, EvidenceBundle, EvidenceItem, Receipt};
 
-/// The tree that the checkpoint states.
+/// The tree that the checkpoint states, and when it stated it (Unix seconds; `None`: it does not say).
+pub(super) type Tree = (Checkpoint, Option<u64>);
+
+/// Verifies the checkpoint.
 pub(super) fn checkpoint(
     bundle: &EvidenceBundle,
     key: &PublicKey,
     judgement: &mut Judgement,
-) -> Option<Checkpoint> {
+) -> Option<Tree> {
     judgement.count("bundle.checkpoint");
-    let found = bundle.origin.parse::<NoteName>().map_err(|error| error.to_string()).and_then(|origin| {
-        parse_and_verify(&bundle.checkpoint, &origin, key).map_err(|error| error.to_string())
-    });
-    match found {
-        Ok(checkpoint) => Some(checkpoint),
-        Err(message) => {
+    let read = || {
+        let origin: NoteName = bundle.origin.parse()?;
+        let checkpoint = parse_and_verify(&bundle.checkpoint, &origin, key)?;
+        match parse_timed(&bundle.checkpoint, &origin, key) {
+            Ok(timed) => Ok((checkpoint, Some(timed.time_s))),
+            Err(NoteError::NotSigned(_)) => Ok((checkpoint, None)),
+            Err(error) => Err(error),
+        }
+    };
+    match read() {
+        Ok((checkpoint, _)) if !log_of_ledger(&checkpoint.origin, bundle.ledger_id) => {
+            let message = format!("log {} is not that of ledger {}", checkpoint.origin, bundle.ledger_id);
             judgement.note("bundle.checkpoint", "the checkpoint", message);
             None
         }
+        Ok(tree) => Some(tree),
+        Err(error) => {
+            judgement.note("bundle.checkpoint", "the checkpoint", error.to_string());
+            None
+        }
+    }
+}
+
+/// Checks that the checkpoint is a leaf of the log over all ledgers' checkpoints.
+pub(super) fn forest(
+    bundle: &EvidenceBundle,
+    key: &PublicKey,
+    checkpoint: Option<&Checkpoint>,
+    judgement: &mut Judgement,
+) {
+    let (Some(forest), Some(checkpoint)) = (&bundle.forest, checkpoint) else { return };
+    judgement.count("bundle.forest");
+    let check = || {
+        let origin = read_unverified(&forest.checkpoint).map_err(|error| error.to_string())?.origin;
+        // A log of receipts must not pass for it: there, a receipt could be made whose bytes read like a checkpoint.
+        if !origin.as_str().ends_with("/forest") {
+            return Err(format!("{origin} is not the name of a forest"));
+        }
+        let tree = parse_and_verify(&forest.checkpoint, &origin, key).map_err(|error| error.to_string())?;
+        let inclusion = forest.inclusion.as_ref().ok_or("its inclusion proof is missing")?;
+        if inclusion.tree_size != tree.size {
+            return Err("its proof is for a tree of another size".to_owned());
+        }
+        let path: Result<Vec<TreeHash>, _> =
+            inclusion.hashes.iter().map(|hash| TreeHash::from_slice(hash)).collect();
+        let path = path.map_err(|error| error.to_string())?;
+        let leaf = leaf_hash(checkpoint.text().as_bytes());
+        verify_inclusion(&leaf, inclusion.leaf_index, tree.size, &path, &tree.root)
+            .map_err(|error| error.to_string())
+    };
+    if let Err(message) = check() {
+        judgement.note("bundle.forest", "the forest", message);
+    }
+}
+
+/// Checks that each trusted witness has cosigned; names others that claim to.
+pub(super) fn witnesses(bundle: &EvidenceBundle, trusted: &[VerifierKey], judgement: &mut Judgement) {
+    let forest = bundle.forest.as_ref().map_or("", |forest| forest.checkpoint.as_str());
+    for witness in trusted {
+        judgement.count("bundle.witness");
+        let cosigned = |note| verify_cosignatures(note, &witness.name, &witness.key);
+        match (cosigned(&bundle.checkpoint), cosigned(forest)) {
+            (Ok(_), _) | (_, Ok(_)) => {
+                judgement.prove(format!(
+                    "witness {} has seen no other log than this one, up to this checkpoint",
+                    witness.name
+                ));
+            }
+            (Err(error), _) => judgement.note("bundle.witness", witness.name.to_string(), error.to_string()),
+        }
+    }
+    let names: BTreeSet<&str> = [bundle.checkpoint.as_str(), forest]
+        .into_iter()
+        .filter_map(|note| split(note).ok())
+        .flat_map(|(_, lines)| lines.split('\n'))
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|name| *name != bundle.origin && !name.ends_with("/forest"))
+        .filter(|name| !trusted.iter().any(|witness| witness.name.as_str() == *name))
+        .collect();
+    for name in names {
+        judgement.claim(format!(
+            "witness {} has cosigned: check it with --witness and its verifier key",
+            super::report::printable(name, 80)
+        ));
+    }
+    if trusted.is_empty() {
+        judgement.lack("a witness you trust: without one, the market could show others another log");
     }
 }
 
@@ -37,7 +121,7 @@ pub(super) fn item<'a>(
     source: &'a EvidenceItem,
     bundle: &EvidenceBundle,
     key: &PublicKey,
-    tree: Option<&Checkpoint>,
+    tree: Option<&Tree>,
     judgement: &mut Judgement,
 ) -> Option<Item<'a>> {
     let index = source.inclusion.as_ref().map_or(0, |inclusion| inclusion.leaf_index);
@@ -81,13 +165,34 @@ pub(super) fn item<'a>(
         judgement.note("bundle.ledger", item.place(), message);
         item.sealed = false;
     }
-    if let Err(message) = included(&item, &stored.envelope, tree) {
+    deadline(&item, tree, judgement);
+    if let Err(message) = included(&item, &stored.envelope, tree.map(|(checkpoint, _)| checkpoint)) {
         judgement.note("bundle.log", item.place(), message);
         item.sealed = false;
     } else {
         judgement.count("bundle.log");
     }
     Some(item)
+}
+
+/// A receipt says by when it is in every checkpoint; one of that time or later without it breaks the promise.
+fn deadline(item: &Item<'_>, tree: Option<&Tree>, judgement: &mut Judgement) {
+    let (Some((checkpoint, Some(time_s))), by_us) = (tree, item.receipt.include_by_us) else { return };
+    if by_us == 0 || !item.sealed {
+        return;
+    }
+    judgement.count("bundle.deadline");
+    let is_due = i128::from(*time_s) * 1_000_000 >= i128::from(by_us);
+    if is_due && checkpoint.size < item.receipt.seq {
+        let stated_us = i64::try_from(*time_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let message = format!(
+            "the market broke its promise: this receipt was to be in every checkpoint from {} on, and the one of {} covers only {} receipts",
+            super::report::moment(by_us),
+            super::report::moment(stated_us),
+            checkpoint.size
+        );
+        judgement.note("bundle.deadline", item.place(), message);
+    }
 }
 
 fn included(item: &Item<'_>, envelope: &[u8], tree: Option<&Checkpoint>) -> Result<(), String> {

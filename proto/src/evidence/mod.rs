@@ -21,6 +21,7 @@ use serde_json::Value;
 use crate::command::Rederive;
 use crate::ids::{KeyId, OrderId};
 use crate::keys::PublicKey;
+use crate::note::VerifierKey;
 use crate::v1::{CommandBody, EvidenceBundle, EvidenceItem, Genesis, Receipt};
 pub use report::{Check, Judgement, Problem, Step};
 
@@ -71,6 +72,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<EvidenceBundle, BundleError> {
 pub struct Trust<'a> {
     /// The market's receipt key, as it was published; `None`: the one that the bundle names.
     pub receipt_key: Option<PublicKey>,
+    /// Witnesses that must have cosigned.
+    pub witnesses: &'a [VerifierKey],
     /// Reads GraphQL requests again; `None`: what such a request asked for is the house's word.
     pub rederive: Option<&'a Rederive<'a>>,
 }
@@ -108,6 +111,8 @@ pub fn judge(bundle: &EvidenceBundle, trust: &Trust<'_>) -> Judgement {
         ));
     }
     let tree = log::checkpoint(bundle, &receipt_key, &mut judgement);
+    log::forest(bundle, &receipt_key, tree.as_ref().map(|(checkpoint, _)| checkpoint), &mut judgement);
+    log::witnesses(bundle, trust.witnesses, &mut judgement);
     let keys = keys_of(bundle);
     let items: Vec<Item<'_>> = bundle
         .items

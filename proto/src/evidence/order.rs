@@ -185,8 +185,11 @@ pub(super) fn weigh(
             judgement.lack("metering rows: the attempt has none in this bundle");
         }
     }
-    if bundle.forest.is_none() {
-        judgement.lack("a proof that this log is one of the market's logs (forest)");
+    if judgement.holds("bundle.forest") {
+        judgement.prove("the checkpoint is in the log over all of the market's ledgers (forest)");
+    } else if bundle.forest.is_none() {
+        judgement
+            .lack("a proof that this checkpoint is in the log over all of the market's ledgers (forest)");
     }
     judgement.lack("the input and output themselves: the bundle has only their hashes");
     judgement.lack("whether and when the payees were paid out: payouts are theirs to prove");

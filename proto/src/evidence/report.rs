@@ -11,12 +11,15 @@ use crate::v1::EvidenceBundle;
 const CHECKS: &[(&str, &str)] = &[
     ("bundle.trust", "the market's receipt key is the one you trust"),
     ("bundle.checkpoint", "the checkpoint is signed by the receipt key in the log's name"),
+    ("bundle.forest", "the checkpoint is a leaf of the log over all of the market's ledgers"),
+    ("bundle.witness", "the witnesses you trust have cosigned the checkpoint or the forest's"),
     (
         "bundle.receipts",
         "each receipt is signed by the receipt key, and its id is the hash of what was signed",
     ),
     ("bundle.ledger", "each receipt is of this ledger, and they stand in the order of the log"),
     ("bundle.log", "each receipt is in the log under the checkpoint, at its place"),
+    ("bundle.deadline", "no receipt was left out of the checkpoint beyond the time that it promises"),
     ("bundle.commands", "each command is signed by the agent that its receipt names"),
     ("bundle.content", "each receipt is about the command beside it, byte for byte"),
     ("bundle.links", "the order's receipts form one chain without a gap"),
