@@ -18,9 +18,15 @@ pub fn request_digest(method: &str, target: &str, content_type: &str, content_di
 }
 
 /// What the log keeps of a command and no other field of its receipt commits to; see `log_hash` in receipt.proto.
-/// `signed_body` is empty where the request's body is the CommandBody itself; `recorded_json` is compact, keys sorted.
+/// `signed_body` is empty where the request's body is the CommandBody itself; `recorded_json` is as [`canonical_object`] gives it.
 pub fn log_hash(signature_base: &[u8], signature: &[u8], signed_body: &[u8], recorded_json: &[u8]) -> Hash32 {
     Hash32::of(&framed(b"", &[signature_base, signature, signed_body, recorded_json]))
+}
+
+/// JSON in the one form that is hashed: RFC 8785 (JCS). `None`: it is no JSON object.
+pub fn canonical_object(json: &str) -> Option<String> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).ok()?;
+    serde_json_canonicalizer::to_string(&object).ok()
 }
 
 /// Each part preceded by its length as 8 bytes, big-endian: no two lists of parts give the same bytes.
@@ -193,6 +199,14 @@ mod tests {
         assert_ne!(one, log_hash(b"a", b"bc", b"", b"{}"));
         assert_ne!(one, log_hash(b"ab", b"c", b"{}", b""));
         assert_eq!(one, log_hash(b"ab", b"c", b"", b"{}"));
+    }
+
+    #[test]
+    fn recorded_facts_have_one_form() {
+        let one = canonical_object(r#"{ "b": "x", "a": {"d":1.0, "c":"\u0041"} }"#);
+        assert_eq!(one.as_deref(), Some(r#"{"a":{"c":"A","d":1},"b":"x"}"#));
+        assert_eq!(canonical_object("[1]"), None);
+        assert_eq!(canonical_object("{"), None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What one command is on its way into `base.decide`, and the receipt that comes of it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use proto::command::request_digest;
@@ -215,8 +214,7 @@ fn log_hash(entry: &Entry) -> Hash32 {
 /// What was recorded, in the one form that receipts commit to: jsonb keeps neither the order of keys nor blanks. What is
 /// not an object is nothing that the pipeline ever recorded.
 pub(crate) fn recorded_json(recorded: &str) -> String {
-    let object = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(recorded);
-    object.and_then(|object| serde_json::to_string(&object)).unwrap_or_default()
+    command::canonical_object(recorded).unwrap_or_default()
 }
 
 /// Signs a payload; the envelope's exact bytes are the log's leaf.
