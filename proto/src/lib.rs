@@ -5,6 +5,7 @@
 //! * [`dsse`]: signed envelopes around messages (receipts, metering runs, the server's own commands).
 //! * [`httpsig`]: signed HTTP requests (RFC 9421, RFC 9530), on both sides and years later from stored bytes.
 //! * [`merkle`] and [`note`]: the receipt log's tree, its proofs and its signed checkpoints.
+//! * [`receipt`]: one receipt, checked by whoever holds its envelope.
 //! * [`money`]: amounts in whole minor units.
 //!
 //! # One key, three kinds of signed bytes
@@ -22,6 +23,8 @@
 //! No database driver and no async runtime is linked here; nothing here reads a clock except the two
 //! constructors that say so (`now_v7`, [`keys::KeyPair::generate`] for randomness).
 
+#[cfg(test)]
+mod attacks;
 pub mod dsse;
 pub mod httpsig;
 pub mod ids;
@@ -29,6 +32,7 @@ pub mod keys;
 pub mod merkle;
 pub mod money;
 pub mod note;
+pub mod receipt;
 #[cfg(test)]
 mod vectors;
 

@@ -35,6 +35,7 @@ use crate::server::ServerState;
         artifacts::erase,
         agents::agent,
         receipts::receipt,
+        receipts::receipts,
         ledgers::checkpoint,
         ledgers::proof,
     )
@@ -80,6 +81,7 @@ pub(crate) fn router() -> Router<Arc<ServerState>> {
         .route("/v1/ledgers/{ledger_id}/commands", post(commands::command))
         .route("/v1/ledgers/{ledger_id}/checkpoint", get(ledgers::checkpoint))
         .route("/v1/ledgers/{ledger_id}/proof", get(ledgers::proof))
+        .route("/v1/ledgers/{ledger_id}/receipts", get(receipts::receipts))
         .route("/v1/agents/{agent_id}", get(agents::agent))
         .route("/v1/receipts/{receipt}", get(receipts::receipt))
         .route(
@@ -101,6 +103,7 @@ mod tests {
             ("/v1/ledgers/{ledger_id}/commands", &["post"]),
             ("/v1/ledgers/{ledger_id}/checkpoint", &["get"]),
             ("/v1/ledgers/{ledger_id}/proof", &["get"]),
+            ("/v1/ledgers/{ledger_id}/receipts", &["get"]),
             ("/v1/agents/{agent_id}", &["get"]),
             ("/v1/receipts/{receipt}", &["get"]),
             ("/v1/artifacts/{hash}", &["put", "get", "delete"]),
@@ -109,7 +112,7 @@ mod tests {
                 assert!(document["paths"][path][method].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(document["paths"].as_object().unwrap().len(), 7);
+        assert_eq!(document["paths"].as_object().unwrap().len(), 8);
         let responses = document["paths"]
             .as_object()
             .unwrap()

@@ -4,9 +4,12 @@
 //! receipts, has SQL store them (`receipts.seal`) and commits, two round trips for the whole batch; then it answers. An
 //! answer is given only for what is durable. Whoever repeats a request under the same key gets the stored answer.
 
+#[cfg(test)]
+mod attacks;
 mod checkpoint;
 pub(crate) mod entry;
 mod keeper;
+pub mod rig;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
