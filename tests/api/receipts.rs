@@ -15,6 +15,9 @@ use crate::support::market::id_of;
 use crate::support::party::{LEDGER, Party};
 use crate::support::server::Server;
 
+/// Whether a filter lets a receipt through.
+type Holds<'a> = Box<dyn Fn(&Checked) -> bool + 'a>;
+
 /// A page over REST: its receipts, each checked against the receipt key, and where to go on.
 async fn page(server: &Server, client: &Client, query: &str) -> (Vec<Checked>, Option<u64>) {
     let path = format!("/v1/ledgers/{LEDGER}/receipts?{query}");
@@ -108,7 +111,7 @@ async fn a_list_holds_what_its_reader_may_read_one_by_one() {
             assert_eq!(newest, expected, "{name}, newest first, {first} to a page");
         }
         match *name {
-            "stranger" => assert_eq!(expected.len(), 1, "its registration"),
+            "stranger" | "payee" => assert_eq!(expected.len(), 1, "{name}: its registration"),
             "operator" | "verifier" => assert_eq!(i64::try_from(expected.len()).unwrap(), size, "{name}"),
             _ => assert!(expected.len() > 1 && i64::try_from(expected.len()).unwrap() < size, "{name}"),
         }
@@ -143,7 +146,7 @@ async fn a_filtered_list_is_the_whole_list_filtered() {
         all(&server, operator, "order=oldest").await.iter().map(|c| c.receipt.ledger_time_us).collect();
     let (since, until) = (times[times.len() / 3], times[2 * times.len() / 3]);
     let is = |bytes: &[u8], id: &str| Uuid::from_slice(bytes).unwrap().to_string() == id;
-    let filters: Vec<(String, Box<dyn Fn(&Checked) -> bool + '_>)> = vec![
+    let filters: Vec<(String, Holds<'_>)> = vec![
         (format!("subject={order}"), Box::new(|c| is(&c.receipt.subject_id, &order))),
         (format!("subject={rfq}"), Box::new(|c| is(&c.receipt.subject_id, &rfq))),
         (format!("subject={buyer}"), Box::new(|c| is(&c.receipt.subject_id, &buyer))),
@@ -248,13 +251,8 @@ async fn a_page_that_meets_nothing_still_says_where_to_go_on() {
     let market = &server.market;
     // More log than a page looks at, written past the commands: who reads everything walks over it by place.
     market.pipeline.shutdown().await;
-    market
-        .admin
-        .batch_execute(
-            "update base.ledgers set last_seq = last_seq + 2500; set session_replication_role = replica",
-        )
-        .await
-        .unwrap();
+    let grown = "update base.ledgers set last_seq = last_seq + 2500";
+    assert_eq!(market.admin.execute(grown, &[]).await.unwrap(), 1);
     let operator = market.house_party("operator.pem", KeyPurpose::Operator);
     let client = server.client_of(operator.key);
     let (receipts, next) = page(&server, &client, "first=5").await;
@@ -272,9 +270,9 @@ async fn filters_are_values_and_pages_have_a_size() {
     let (_, operator, _) = readers.iter().find(|(name, ..)| *name == "operator").unwrap();
     let before = server.every_row().await;
     for text in [
-        "x'%20or%20'1'%3D'1",
-        "ok'%3B%20drop%20table%20receipts.receipts%3B%20--",
-        "%5C'%3B%20select%20pg_sleep(10)%3B--",
+        "x%27%20or%20%271%27%3D%271",
+        "ok%27%3B%20drop%20table%20receipts.receipts%3B%20--",
+        "%5C%27%3B%20select%20pg_sleep(10)%3B--",
         "%24%24%20or%20true%20--",
     ] {
         for name in ["kind", "code"] {

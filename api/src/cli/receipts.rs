@@ -6,8 +6,9 @@
 use proto::ids::{AgentId, CommandId, JournalId, OrderId, ReceiptId};
 use proto::keys::PublicKey;
 use proto::merkle::TreeHash;
-use proto::note::{NoteName, parse_and_verify};
+use proto::note::{Checkpoint, NoteName, parse_and_verify};
 use proto::receipt::{self, Checked};
+use provider_agent::client::ClientError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -198,27 +199,22 @@ pub(crate) async fn show(args: ReceiptArgs) -> Outcome {
             &format!("the server answered with receipt {seq} of ledger {}", checked.receipt.ledger_id),
         ));
     }
-    let note = market.client.get(&format!("/v1/ledgers/{ledger_id}/checkpoint"), "text/plain").await?;
-    let origin = market.info.ledger(Some(ledger_id)).map(|ledger| ledger.origin.clone()).unwrap_or_default();
-    let origin: NoteName = origin.parse().map_err(|error| broken("the log's origin", &error))?;
-    let checkpoint = parse_and_verify(&String::from_utf8_lossy(&note), &origin, &key)
-        .map_err(|error| broken("the log's checkpoint", &error))?;
+    let checkpoint = checkpoint(&market, &key).await?;
     // Younger than the checkpoint: it will be in the next one, about a second from now.
-    let included = if seq <= checkpoint.size {
+    let covering = checkpoint.as_ref().filter(|checkpoint| seq <= checkpoint.size);
+    if let Some(checkpoint) = covering {
         let path = format!("/v1/ledgers/{ledger_id}/proof?seq={seq}&size={}", checkpoint.size);
         let proof: Proof = read(&market, &path).await?;
         checked
             .check_inclusion(checkpoint.size, &proof.hashes, &checkpoint.root)
             .map_err(|error| broken(&args.receipt, &error))?;
-        true
-    } else {
-        false
-    };
+    }
     if args.trust.client.json {
         let mut shown = to_json(&checked);
         shown["signed_by"] = key.to_string().into();
-        shown["included"] = included.into();
-        shown["checkpoint"] = json!({ "size": checkpoint.size, "root": checkpoint.root });
+        shown["included"] = covering.is_some().into();
+        shown["checkpoint"] =
+            checkpoint.map(|checkpoint| json!({ "size": checkpoint.size, "root": checkpoint.root })).into();
         say(shown);
         return Ok(());
     }
@@ -235,20 +231,29 @@ pub(crate) async fn show(args: ReceiptArgs) -> Outcome {
     }
     say(format_args!("facts    {facts:#}"));
     say(format_args!("checked  signed by {key}"));
-    if included {
-        say(format_args!(
+    match covering {
+        Some(checkpoint) => say(format_args!(
             "checked  leaf {} of {} under the signed root {}",
             seq - 1,
             checkpoint.size,
             checkpoint.root
-        ));
-    } else {
-        say(format_args!(
-            "not yet under a signed root: the newest has {} leaves, and one is made about every second",
-            checkpoint.size
-        ));
+        )),
+        None => say("not yet under a signed root: one is made about every second while commands come"),
     }
     Ok(())
+}
+
+/// The newest checkpoint, if there is one, and if it is signed by `key` in the name of this log.
+async fn checkpoint(market: &Market, key: &PublicKey) -> Outcome<Option<Checkpoint>> {
+    let ledger_id = market.ledger_id;
+    let note = match market.client.get(&format!("/v1/ledgers/{ledger_id}/checkpoint"), "text/plain").await {
+        Err(ClientError::Refused(refusal)) if refusal.code == "UR402" => return Ok(None),
+        note => note?,
+    };
+    let origin = market.info.ledger(Some(ledger_id)).map(|ledger| ledger.origin.clone()).unwrap_or_default();
+    let origin: NoteName = origin.parse().map_err(|error| broken("the log's origin", &error))?;
+    let found = parse_and_verify(&String::from_utf8_lossy(&note), &origin, key);
+    found.map(Some).map_err(|error| broken("the log's checkpoint", &error))
 }
 
 /// What was asked for; an answer must be that.

@@ -132,8 +132,10 @@ fn uuid_text(bytes: &[u8]) -> String {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReceiptsQuery {
     /// About this: an agent, RFQ, order, payout …
+    #[param(value_type = Option<String>, format = "uuid")]
     subject: Option<uuid::Uuid>,
     /// Of this agent's commands.
+    #[param(value_type = Option<String>, format = "uuid")]
     actor: Option<uuid::Uuid>,
     /// Of commands of this kind, such as accept_offer.
     kind: Option<String>,
@@ -144,8 +146,10 @@ pub(crate) struct ReceiptsQuery {
     /// Earlier than this.
     until: Option<i64>,
     /// Of commands that posted transfers of this business event.
+    #[param(value_type = Option<String>, format = "uuid")]
     journal: Option<uuid::Uuid>,
     /// Of this command.
+    #[param(value_type = Option<String>, format = "uuid")]
     command: Option<uuid::Uuid>,
     /// newest (first, the default) or oldest.
     #[serde(default)]

@@ -6,6 +6,9 @@ use uuid::Uuid;
 
 use super::entry::{Decided, Entry, RULES_VERSION, receipt_payload};
 
+/// Signed bytes, signature, request body, what was recorded.
+type Parts = (&'static [u8], &'static [u8], Option<&'static [u8]>, &'static str);
+
 fn log_hash(signature_base: &[u8], signature: &[u8], signed_body: Option<&[u8]>, recorded: &str) -> Vec<u8> {
     let entry = Entry {
         command_id: Uuid::nil(),
@@ -45,7 +48,7 @@ fn log_hash(signature_base: &[u8], signature: &[u8], signed_body: Option<&[u8]>,
 
 #[test]
 fn the_logs_hash_keeps_its_parts_apart() {
-    let parts: [(&[u8], &[u8], Option<&[u8]>, &str); 6] = [
+    let parts: [Parts; 6] = [
         (b"base", b"signature", Some(b"body"), "{}"),
         (b"bases", b"ignature", Some(b"body"), "{}"),
         (b"base", b"signaturebody", None, "{}"),
@@ -53,7 +56,7 @@ fn the_logs_hash_keeps_its_parts_apart() {
         (b"base", b"signature", Some(b"body{}"), ""),
         (b"basesignaturebody{}", b"", None, ""),
     ];
-    let glued = |(base, signature, body, recorded): (&[u8], &[u8], Option<&[u8]>, &str)| {
+    let glued = |(base, signature, body, recorded): Parts| {
         [base, signature, body.unwrap_or_default(), recorded.as_bytes()].concat()
     };
     assert!(parts.iter().all(|part| glued(*part) == glued(parts[0])), "these must read alike when glued");

@@ -146,8 +146,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select t.seq from ledger.transfers t
      where t.ledger_id = p_ledger_id and t.transfer_id = p_journal_id and t.journal_id = p_journal_id) as u
    where u.seq between p_low and p_high
-   order by case when p_newest_first then -u.seq else u.seq end limit p_count
-$$;
+   order by case when p_newest_first then -u.seq else u.seq end limit p_count $$;
 comment on function receipts.read_receipts_of_journal(integer, uuid, boolean, bigint, bigint, integer) is
   'The commands of a journal between p_low and p_high, in order.';
 
@@ -158,8 +157,7 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     or exists (select from market.orders o where o.ledger_id = p_ledger_id and o.order_id = p_subject_id and p_actor in (o.buyer_id, o.provider_id))
     or exists (select from market.rfqs q where q.ledger_id = p_ledger_id and q.rfq_id = p_subject_id and q.buyer_id = p_actor)
     or exists (select from market.offers f where f.ledger_id = p_ledger_id and f.offer_id = p_subject_id and f.provider_id = p_actor)
-    or exists (select from payouts.payouts y where y.ledger_id = p_ledger_id and y.payout_id = p_subject_id and y.payee_id = p_actor)
-$$;
+    or exists (select from payouts.payouts y where y.ledger_id = p_ledger_id and y.payout_id = p_subject_id and y.payee_id = p_actor) $$;
 comment on function receipts.read_receipts_party(uuid, integer, uuid) is
   'true: p_subject_id is p_actor itself, or its order, RFQ, offer or payout.';
 
