@@ -26,7 +26,7 @@ fn expected(leaves: &[TreeHash]) -> (Frontier, Tiles) {
         for (index, tile) in (0_i64..).zip(nodes.chunks(TILE)) {
             tiles.insert((level, index), tile.iter().flat_map(|hash| hash.0).collect());
         }
-        nodes = nodes.chunks_exact(TILE).map(|tile| root_of(tile)).collect();
+        nodes = nodes.chunks_exact(TILE).map(root_of).collect();
         if nodes.is_empty() {
             break;
         }

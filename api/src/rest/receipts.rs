@@ -152,6 +152,7 @@ pub(crate) struct ReceiptsQuery {
     #[param(value_type = Option<String>, format = "uuid")]
     command: Option<uuid::Uuid>,
     /// newest (first, the default) or oldest.
+    #[param(inline)]
     #[serde(default)]
     order: Order,
     /// `next` of the page before.
