@@ -6,6 +6,7 @@
 //! * [`httpsig`]: signed HTTP requests (RFC 9421, RFC 9530), on both sides and years later from stored bytes.
 //! * [`command`] and [`evidence`]: what a receipt commits to, and the judgement of an order from its evidence alone.
 //! * [`merkle`], [`tiles`] and [`note`]: the receipt log's tree, its proofs, its tiles and its signed checkpoints.
+//! * [`receipt`]: one receipt, checked by whoever holds its envelope.
 //! * [`money`]: amounts in whole minor units.
 //!
 //! # One key, four kinds of signed bytes
@@ -24,6 +25,8 @@
 //! No database driver and no async runtime is linked here; nothing here reads a clock except the two
 //! constructors that say so (`now_v7`, [`keys::KeyPair::generate`] for randomness).
 
+#[cfg(test)]
+mod attacks;
 pub mod command;
 pub mod dsse;
 pub mod evidence;
@@ -33,6 +36,7 @@ pub mod keys;
 pub mod merkle;
 pub mod money;
 pub mod note;
+pub mod receipt;
 pub mod tiles;
 #[cfg(test)]
 mod vectors;

@@ -16,4 +16,6 @@ mod market_amounts;
 mod market_cycle;
 mod market_walk;
 mod payouts_rail;
+mod receipts_hashes;
+mod receipts_seal;
 mod receipts_tamper;

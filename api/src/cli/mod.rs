@@ -16,6 +16,7 @@ pub(crate) mod market;
 pub(crate) mod money;
 pub(crate) mod place;
 mod psql;
+mod receipts;
 pub(crate) mod stop;
 pub(crate) mod table;
 mod trade;
@@ -97,6 +98,10 @@ enum Command {
     Reject(trade::RejectArgs),
     /// Settle an accepted order now; the house does it by itself
     Settle(trade::OneOrder),
+    /// Show receipts that you may see, and check their signatures
+    Receipts(receipts::ReceiptsArgs),
+    /// Show one receipt, and check its signature and its place in the signed log
+    Receipt(receipts::ReceiptArgs),
     /// Show what a payee earned, and what became of it
     Statement(money::StatementArgs),
 }
@@ -170,6 +175,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Accept(args) => trade::accept(args).await?,
         Command::Reject(args) => trade::reject(args).await?,
         Command::Settle(args) => trade::settle(args).await?,
+        Command::Receipts(args) => receipts::list(args).await?,
+        Command::Receipt(args) => receipts::show(args).await?,
         Command::Statement(args) => money::statement(args).await?,
     }
     Ok(ExitCode::SUCCESS)

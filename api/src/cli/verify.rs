@@ -171,7 +171,7 @@ fn receipt_key(data_dir: &Path) -> Outcome<Option<PublicKey>> {
 
 /// From a signed GraphQL request to the command it asks for, so that an auditor can see that the executed command is the
 /// signed one.
-fn rederive(body: &[u8]) -> Result<(u32, Vec<u8>), String> {
+pub(crate) fn rederive(body: &[u8]) -> Result<(u32, Vec<u8>), String> {
     let (ledger_id, command) = api::graphql::command_of(body).map_err(|error| error.to_string())?;
     Ok((ledger_id, command.encode_to_vec()))
 }

@@ -21,6 +21,8 @@ use crate::server::problem::{Problem, hint};
 
 /// Longest query document, bytes; data belongs into variables.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// Longest message of an error; no answer grows with what it refuses.
+const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// Why a GraphQL request is no command.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -217,6 +219,11 @@ impl WithNoPlace for ServerError {
 /// Gives every error of a response a code, a status and a hint. What has none yet was refused by the schema.
 pub(crate) fn with_codes(mut response: Response) -> Response {
     for error in &mut response.errors {
+        // The parser quotes the line at fault, and that may be the whole document, twice.
+        if let Some((end, _)) = error.message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            error.message.truncate(end);
+            error.message.push('…');
+        }
         let in_field = !error.path.is_empty();
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {

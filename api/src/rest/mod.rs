@@ -38,6 +38,7 @@ use crate::server::ServerState;
         agents::agent,
         receipts::receipt,
         orders::evidence,
+        receipts::receipts,
         ledgers::checkpoint,
         ledgers::proof,
         log::consistency,
@@ -97,6 +98,7 @@ pub(crate) fn router() -> Router<Arc<ServerState>> {
         .route("/v1/forest/proof", get(log::forest_proof))
         .route("/v1/forest/log/checkpoint", get(log::forest_checkpoint))
         .route("/v1/forest/log/tile/{*tile}", get(log::forest_tile))
+        .route("/v1/ledgers/{ledger_id}/receipts", get(receipts::receipts))
         .route("/v1/agents/{agent_id}", get(agents::agent))
         .route("/v1/receipts/{receipt}", get(receipts::receipt))
         .route("/v1/orders/{order_id}/evidence", get(orders::evidence))
@@ -119,6 +121,7 @@ mod tests {
             ("/v1/ledgers/{ledger_id}/commands", &["post"]),
             ("/v1/ledgers/{ledger_id}/checkpoint", &["get"]),
             ("/v1/ledgers/{ledger_id}/proof", &["get"]),
+            ("/v1/ledgers/{ledger_id}/receipts", &["get"]),
             ("/v1/agents/{agent_id}", &["get"]),
             ("/v1/receipts/{receipt}", &["get"]),
             ("/v1/orders/{order_id}/evidence", &["get"]),

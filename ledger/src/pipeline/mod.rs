@@ -5,10 +5,13 @@
 //! answer is given only for what is durable. Whoever repeats a request under the same key gets the stored answer.
 
 mod anew;
+#[cfg(test)]
+mod attacks;
 mod checkpoint;
 pub(crate) mod entry;
 mod forest;
 mod keeper;
+pub mod rig;
 pub(crate) mod worker;
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use proto::ids::{AgentId, ReceiptId};
@@ -229,6 +229,7 @@ impl Worker {
         let ledger_id = i32::try_from(self.ledger_id)
             .map_err(|_| Failed::Raised(Error::new("UB401", "there is no such ledger")))?;
         metrics::histogram!("econ_batch_commands").record(entries.len() as f64);
+        let began = Instant::now();
         // Both futures are queued before either is awaited: one round trip.
         let (begun, decided) =
             join(client.batch_execute("begin"), statements.decide(client, ledger_id, RULES_VERSION, entries))
@@ -244,15 +245,23 @@ impl Worker {
             let why = "the database was too slow for what a receipt promises: send the same request again";
             return Err(Failed::Again { lost: false, error: Error::new("UB801", why) });
         }
+        let answered = Instant::now();
         let sealed = self.sign(entries, &decided);
         if sealed.is_empty() {
             client.batch_execute("rollback").await?;
         } else {
-            let (stored, committed) =
-                join(statements.seal(client, ledger_id, &sealed), client.batch_execute("commit")).await;
+            let signed = Instant::now();
+            // Sent together, answered one after the other. Whoever is late to look sees both answers at once, so the time
+            // of sealing is, if anything, too long.
+            let sealing = async { (statements.seal(client, ledger_id, &sealed).await, Instant::now()) };
+            let ((stored, stored_at), committed) = join(sealing, client.batch_execute("commit")).await;
             // In this order: COMMIT of an aborted transaction succeeds as a rollback.
             stored?;
             committed?;
+            metrics::histogram!("econ_decide_seconds").record(answered - began);
+            metrics::histogram!("econ_sign_seconds").record(signed - answered);
+            metrics::histogram!("econ_seal_seconds").record(stored_at - signed);
+            metrics::histogram!("econ_commit_seconds").record(stored_at.elapsed());
         }
         self.announce(&decided);
         Ok(self.answers(entries, decided, &sealed))
