@@ -4,6 +4,7 @@ mod artifacts;
 mod authority;
 mod graphql;
 mod history;
+mod log;
 mod paid_run;
 mod refusals;
 mod rest;
