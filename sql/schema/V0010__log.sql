@@ -50,7 +50,7 @@ create table receipts.cosignatures (
   constraint cosignatures_checkpoint_fk foreign key (ledger_id, size) references receipts.checkpoints,
   constraint cosignatures_witness_length_ck check (octet_length(witness) between 1 and 255),
   constraint cosignatures_time_ck check (time_s > 0),
-  constraint cosignatures_line_ck check (line ~ '^[^\n]{1,1000}\n$')
+  constraint cosignatures_line_ck check (octet_length(line) between 2 and 1000 and strpos(line, chr(10)) = length(line))
 );
 comment on table receipts.cosignatures is 'What witnesses said of our checkpoints (C2SP tlog-cosignature): each has seen no log that contradicts it.';
 comment on column receipts.cosignatures.ledger_id is 'A ledger; 0: the forest.';

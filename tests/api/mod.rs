@@ -5,6 +5,7 @@ mod authority;
 mod graphql;
 mod history;
 mod limits;
+mod log;
 mod paid_run;
 mod receipts;
 mod refusals;

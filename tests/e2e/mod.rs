@@ -7,3 +7,4 @@ mod demo;
 mod kill;
 mod ledger_cli;
 mod receipts_cli;
+mod witness_cli;

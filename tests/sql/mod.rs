@@ -17,5 +17,6 @@ mod market_cycle;
 mod market_walk;
 mod payouts_rail;
 mod receipts_hashes;
+mod receipts_log;
 mod receipts_seal;
 mod receipts_tamper;

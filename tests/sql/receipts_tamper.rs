@@ -10,7 +10,7 @@ use proto::note::{Checkpoint, NoteName, sign_checkpoint};
 use proto::prost::Message as _;
 use proto::v1::{self, command_body::Kind};
 
-use crate::support::checks::{rows, superuser, verified, verify, verify_database};
+use crate::support::checks::{rows, superuser, verified, verify, verify_database, verify_with};
 use crate::support::kinds;
 use crate::support::market::{Market, id_of};
 use crate::support::party::LEDGER;
@@ -522,4 +522,29 @@ async fn rows_that_the_log_never_made_and_rows_that_it_lacks_are_found() {
     market.admin.batch_execute("drop schema kept").await.unwrap();
     verified(&market).await;
     assert!(rows(&market.admin, "select 1::text from pg_namespace where nspname = 'kept'").await.is_empty());
+}
+
+/// Somebody who owns the database and the disk takes the newest receipts back, with every checkpoint that he can reach.
+#[tokio::test]
+async fn a_tail_cut_off_with_every_checkpoint_of_the_house_is_found_by_a_witnessed_one() {
+    let Some(market) = tampering().await else { return };
+    let outside = checkpoint_path(&market.dir().join("checkpoints"), LEDGER);
+    let note = std::fs::read_to_string(&outside).unwrap();
+    let witness = KeyPair::from_seed(&[77; 32]);
+    let (text, _) = proto::note::split(&note).unwrap();
+    let line = proto::note::cosign(text, &"witness.example".parse().unwrap(), &witness, 1_795_000_000);
+    let witnessed = format!("{note}{line}");
+    assert!(verify_with(&market, vec![("witnessed".into(), witnessed.clone())]).await.passed());
+    cut_off(&market, 1).await;
+    for table in ["receipts.forest_entries", "receipts.forests"] {
+        change(&market, &format!("delete from {table}")).await;
+    }
+    for table in ["receipts.checkpoints", "receipts.logs", "receipts.tiles"] {
+        change(&market, &format!("delete from {table} where ledger_id = 0")).await;
+    }
+    std::fs::remove_dir_all(market.dir().join("checkpoints")).unwrap();
+    let report = verify_with(&market, vec![("the witness' checkpoint".into(), witnessed)]).await;
+    expect(&report, "checkpoints", "the witness' checkpoint");
+    let message = &report.first_problem().unwrap().1.message;
+    assert!(message.contains("cut off"), "{message}");
 }

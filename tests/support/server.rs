@@ -29,6 +29,8 @@ pub struct Server {
     pub artifacts: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
+    /// For background tasks that a test adds.
+    pub state: Arc<ServerState>,
     pub market: Market,
 }
 
@@ -55,15 +57,16 @@ impl Server {
         }
         let (listener, address) = server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let served = state.clone();
         let serving = tokio::spawn(async move {
             let shutdown = async move {
                 // The sender's drop ends it as well.
                 let _ = stopped.await;
             };
-            server::serve(state, listener, shutdown).await.unwrap();
+            server::serve(served, listener, shutdown).await.unwrap();
         });
         let url = format!("http://{address}");
-        Server { url, address, artifacts, stop: Some(stop), serving: Some(serving), market }
+        Server { url, address, artifacts, stop: Some(stop), serving: Some(serving), state, market }
     }
 
     /// Ends the server, its live connections and its timers, and waits until all have ended.

@@ -30,6 +30,8 @@ use state::{Seen, Store};
 
 /// A checkpoint of 64 KiB and 63 hashes fit.
 const BODY_BYTES_MAX: usize = 72 * 1024;
+/// Its private key, in its folder.
+const KEY_FILE: &str = "witness.pem";
 /// The media type of a tree size in a 409.
 const TREE_SIZE: &str = "text/x.tlog.size";
 /// How long running requests get at the end.
@@ -88,7 +90,7 @@ impl Witness {
     pub fn open(options: &WitnessOptions) -> Result<Arc<Self>, WitnessError> {
         let state = |why: String| WitnessError::State { dir: options.dir.clone(), why };
         let store = Store::open(&options.dir).map_err(state)?;
-        let path = options.dir.join("witness.pem");
+        let path = options.dir.join(KEY_FILE);
         let key = if path.exists() {
             KeyPair::load(&path)?
         } else {

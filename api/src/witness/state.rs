@@ -28,6 +28,12 @@ impl Store {
     /// Reads what is there. A file that cannot be read is an error: a witness that forgot would cosign a fork.
     pub(super) fn open(dir: &Path) -> Result<Self, String> {
         let folder = dir.join("seen");
+        // The folder is made before the key. With its old key and no memory it would cosign a fork of what it cosigned.
+        if dir.join(super::KEY_FILE).exists() && !folder.exists() {
+            return Err(
+                "its key is there and what it has seen is gone: start a new one in another folder".to_owned()
+            );
+        }
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join("witness.lock"));
         let lock = lock.map_err(|error| error.to_string())?;

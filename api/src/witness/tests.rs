@@ -143,6 +143,11 @@ fn of_a_fork_only_one_side_is_ever_cosigned_also_after_a_restart() {
         Witness::open(&WitnessOptions { dir: dir.path().to_owned(), logs: Vec::new(), name: None }),
         Err(WitnessError::State { .. })
     ));
+    std::fs::remove_dir_all(dir.path().join("seen")).unwrap();
+    assert!(matches!(
+        Witness::open(&WitnessOptions { dir: dir.path().to_owned(), logs: Vec::new(), name: None }),
+        Err(WitnessError::State { .. })
+    ));
 }
 
 #[test]
@@ -158,4 +163,39 @@ fn of_many_requests_at_once_from_the_same_size_one_is_cosigned() {
         asked.into_iter().map(|asked| usize::from(status(&asked.join().unwrap()) == 200)).sum()
     });
     assert_eq!(cosigned, 1);
+}
+
+#[test]
+fn two_clients_that_were_shown_a_fork_find_no_proof_between_their_checkpoints() {
+    let (honest, fork) = (tree(40, ""), {
+        // The same until leaf 20, then without that one: a receipt was left out for one of the two.
+        let mut fork = tree(20, "");
+        (21..45).for_each(|n| fork.append(leaf_hash(format!("{n}").as_bytes())));
+        fork
+    });
+    // Up to there they agree, and each proves it.
+    for size in 1..=20 {
+        assert_eq!(honest.root_at(size), fork.root_at(size));
+    }
+    let (one, two) = (honest.root_at(33).unwrap(), fork.root_at(40).unwrap());
+    for source in [&honest, &fork] {
+        let proof = source.consistency_proof(33, 40).unwrap();
+        assert!(verify_consistency(33, 40, &proof, &one, &two).is_err());
+    }
+    // Leaves that changed places are another tree as well.
+    let mut swapped = tree(30, "");
+    (31..33)
+        .rev()
+        .chain([30])
+        .chain(33..40)
+        .for_each(|n| swapped.append(leaf_hash(format!("{n}").as_bytes())));
+    assert_ne!(swapped.root_at(40), honest.root_at(40));
+    let proof = swapped.consistency_proof(33, 40).unwrap();
+    assert!(verify_consistency(33, 40, &proof, &one, &swapped.root_at(40).unwrap()).is_err());
+    // And the witness' word stands on one of them only.
+    let dir = tempfile::tempdir().unwrap();
+    let witness = open(dir.path());
+    assert_eq!(status(&witness.judge(body(&honest, 0, 33).as_bytes(), TIME_S)), 200);
+    assert_eq!(status(&witness.judge(body(&fork, 33, 40).as_bytes(), TIME_S)), 422);
+    assert_eq!(status(&witness.judge(body(&honest, 33, 40).as_bytes(), TIME_S)), 200);
 }
