@@ -125,13 +125,19 @@ mod tests {
             ("/v1/agents/{agent_id}", &["get"]),
             ("/v1/receipts/{receipt}", &["get"]),
             ("/v1/orders/{order_id}/evidence", &["get"]),
+            ("/v1/ledgers/{ledger_id}/consistency", &["get"]),
+            ("/v1/ledgers/{ledger_id}/log/tile/{tile}", &["get"]),
+            ("/v1/forest/checkpoint", &["get"]),
+            ("/v1/forest/consistency", &["get"]),
+            ("/v1/forest/proof", &["get"]),
+            ("/v1/forest/log/tile/{tile}", &["get"]),
             ("/v1/artifacts/{hash}", &["put", "get", "delete"]),
         ] {
             for method in methods {
                 assert!(document["paths"][path][method].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(document["paths"].as_object().unwrap().len(), 8);
+        assert_eq!(document["paths"].as_object().unwrap().len(), 15);
         let responses = document["paths"]
             .as_object()
             .unwrap()
