@@ -15,4 +15,5 @@ mod market_amounts;
 mod market_cycle;
 mod market_walk;
 mod payouts_rail;
+mod receipts_evidence;
 mod receipts_tamper;
