@@ -3,7 +3,7 @@
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::ids::{Hash32, KeyId};
+use crate::ids::{AgentId, Hash32, KeyId};
 use crate::keys::PublicKey;
 use crate::v1::command_body::Kind;
 use crate::v1::{CommandBody, SignedCommand};
@@ -122,6 +122,13 @@ pub fn check_signed(
         if service.ledger_id != ledger_id {
             return Err("its signed bytes are for another ledger".into());
         }
+        if service.actor_id != AgentId::of_first_key(signer).to_bytes() {
+            return Err("its signed bytes name another agent than its key's".into());
+        }
+        // So that whoever compares bytes and whoever compares messages come to the same answer.
+        if service.encode_to_vec() != payload {
+            return Err("its signed bytes are not in canonical form".into());
+        }
         let body = service.body.map(|body| body.encode_to_vec()).unwrap_or_default();
         if body != command.command_body {
             return Err("the command that was executed is not the one that was signed".into());
@@ -146,6 +153,10 @@ pub fn check_signed(
     }
     if request.content_type.as_deref() != Some(command.content_type.as_str()) {
         return Err("its signed bytes name another content type".into());
+    }
+    // Uploads and reads are signed too, and their bytes are anybody's to suggest: they are never commands.
+    if request.method != "POST" || request.idempotency_key.is_none() {
+        return Err("its signed bytes are not a command's: no POST with an idempotency key".into());
     }
     let signed_target = path_of(&request.target_uri);
     let body_follows = if is_own_body {

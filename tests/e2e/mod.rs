@@ -4,6 +4,7 @@ mod books_cli;
 mod cli;
 mod crash;
 mod demo;
+mod evidence_cli;
 mod kill;
 mod ledger_cli;
 mod receipts_cli;

@@ -16,6 +16,7 @@ mod market_amounts;
 mod market_cycle;
 mod market_walk;
 mod payouts_rail;
+mod receipts_evidence;
 mod receipts_hashes;
 mod receipts_log;
 mod receipts_seal;

@@ -3,6 +3,7 @@
 pub mod books;
 pub mod checks;
 pub mod direct;
+pub mod evidence;
 pub mod http;
 pub mod kinds;
 pub mod market;

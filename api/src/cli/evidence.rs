@@ -144,16 +144,19 @@ pub(crate) fn bundle(args: &BundleArgs) -> Outcome<bool> {
 }
 
 fn load(path: &Path) -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than is ever judged: then it is refused as too large, and a device without end is not read whole.
+    let limit = evidence::BYTES_MAX as u64 + 1;
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        let limit = evidence::BYTES_MAX as u64 + 1;
         std::io::stdin()
             .take(limit)
             .read_to_end(&mut bytes)
             .map_err(|error| Failure::outside(format!("cannot read standard input: {error}")))?;
-        return Ok(bytes);
+    } else {
+        let file = std::fs::File::open(path).map_err(Failure::io("cannot read", path))?;
+        file.take(limit).read_to_end(&mut bytes).map_err(Failure::io("cannot read", path))?;
     }
-    std::fs::read(path).map_err(Failure::io("cannot read", path))
+    Ok(bytes)
 }
 
 fn to_json(judgement: &Judgement) -> serde_json::Value {

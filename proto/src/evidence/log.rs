@@ -1,8 +1,9 @@
 //! Receipts, commands, and the log they are in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::Message as _;
+use serde_json::Value;
 
 use super::{Item, Judgement, Trust};
 use crate::command::{check_signed, kind_name, log_hash, registered_key};
@@ -14,7 +15,8 @@ use crate::note::{
     Checkpoint, NoteError, NoteName, VerifierKey, log_of_ledger, parse_and_verify, parse_timed,
     read_unverified, split, verify_cosignatures,
 };
-use crate::v1::{CommandBody, Envelope, EvidenceBundle, EvidenceItem, Receipt};
+use crate::v1::command_body::Kind;
+use crate::v1::{CommandBody, Envelope, EvidenceBundle, EvidenceItem, Genesis, Receipt};
 
 /// The tree that the checkpoint states, and when it stated it (Unix seconds; `None`: it does not say).
 pub(super) type Tree = (Checkpoint, Option<u64>);
@@ -22,10 +24,17 @@ pub(super) type Tree = (Checkpoint, Option<u64>);
 /// Verifies the checkpoint.
 pub(super) fn checkpoint(
     bundle: &EvidenceBundle,
+    genesis: Option<&Genesis>,
     key: &PublicKey,
     judgement: &mut Judgement,
 ) -> Option<Tree> {
     judgement.count("bundle.checkpoint");
+    if let Some(genesis) = genesis
+        && genesis.origin != bundle.origin
+    {
+        let message = format!("the ledger's genesis names the log {}, not {}", genesis.origin, bundle.origin);
+        judgement.note("bundle.checkpoint", "the checkpoint", message);
+    }
     let read = || {
         let origin: NoteName = bundle.origin.parse()?;
         let checkpoint = parse_and_verify(&bundle.checkpoint, &origin, key)?;
@@ -157,7 +166,12 @@ pub(super) fn item<'a>(
     };
     let body =
         source.command.as_ref().and_then(|command| CommandBody::decode(command.command_body.as_slice()).ok());
-    let facts = serde_json::from_str(&receipt.facts_json).unwrap_or_default();
+    let facts = serde_json::from_str::<Value>(&receipt.facts_json).ok().filter(Value::is_object);
+    if facts.is_none() {
+        judgement.note("bundle.receipts", place, "its facts are no JSON object, or nested too deeply");
+        sealed = false;
+    }
+    let facts = facts.unwrap_or_default();
     let mut item = Item { source, receipt, body: body.unwrap_or_default(), facts, sealed };
     judgement.count("bundle.ledger");
     if item.receipt.ledger_id != bundle.ledger_id {
@@ -218,14 +232,31 @@ fn included(item: &Item<'_>, envelope: &[u8], tree: Option<&Checkpoint>) -> Resu
         .map_err(|error| error.to_string())
 }
 
-/// The items stand as in the log, each once.
+/// The genesis comes first, and the items stand as in the log, each once, no time before the one before it.
 pub(super) fn order_of(items: &[Item<'_>], judgement: &mut Judgement) {
+    if let Some(first) = items.first()
+        && !(first.receipt.seq == 1 && first.receipt.kind == "genesis" && first.is_ok())
+    {
+        judgement.note("bundle.ledger", "the bundle", "it does not begin with the ledger's genesis, seq 1");
+    }
     for pair in items.windows(2) {
         if pair[0].receipt.seq >= pair[1].receipt.seq {
             let message = format!("it stands behind seq {}, out of the log's order", pair[0].receipt.seq);
             judgement.note("bundle.ledger", pair[1].place(), message);
         }
+        if pair[1].receipt.ledger_time_us < pair[0].receipt.ledger_time_us {
+            judgement.note("bundle.ledger", pair[1].place(), "the ledger's time went back before it");
+        }
     }
+}
+
+/// What the commands before one have used up.
+#[derive(Default)]
+pub(super) struct Before {
+    /// Signed bytes: one request is one command.
+    signed: HashSet<Vec<u8>>,
+    /// Keys that were revoked.
+    revoked: HashSet<Vec<u8>>,
 }
 
 /// Judges who signed the command, and that the receipt is about this very command.
@@ -235,6 +266,7 @@ pub(super) fn command(
     keys: &HashMap<KeyId, PublicKey>,
     trust: &Trust<'_>,
     judgement: &mut Judgement,
+    before: &mut Before,
 ) {
     let Some(command) = &item.source.command else {
         judgement.note("bundle.commands", item.place(), "its command is missing");
@@ -251,15 +283,25 @@ pub(super) fn command(
         Ok(signed) => signed,
         Err(message) => return judgement.note("bundle.commands", item.place(), message),
     };
-    if let Ok(signer) = signer
-        && AgentId::of_first_key(&signer).as_uuid().as_bytes() != item.receipt.actor_id.as_slice()
-    {
-        // A later key of an agent: that it is its own stands in a registration, which bundles do not carry yet.
-        judgement.claim(format!(
-            "key {} of {} belongs to the agent named: the bundle holds no proof",
-            signer.id(),
-            item.place()
-        ));
+    // No command gives an agent a second key: its id is its only key's.
+    if signer.is_ok_and(|signer| {
+        AgentId::of_first_key(&signer).as_uuid().as_bytes() != item.receipt.actor_id.as_slice()
+    }) {
+        judgement.note(
+            "bundle.commands",
+            item.place(),
+            "its receipt names another agent than the key that signed",
+        );
+    }
+    if !before.signed.insert(command.signature_base.clone()) {
+        let message = "the same signed request stands behind an earlier receipt here: it was used twice";
+        judgement.note("bundle.commands", item.place(), message);
+    }
+    if item.is_ok() && before.revoked.contains(&command.key_id) {
+        judgement.note("bundle.commands", item.place(), "its key had been revoked before");
+    }
+    if let (true, Some(Kind::RevokeKey(revoked))) = (item.is_ok(), &item.body.kind) {
+        before.revoked.insert(revoked.key_id.clone());
     }
     if signed.actor_id.as_ref().is_some_and(|actor_id| *actor_id != item.receipt.actor_id) {
         judgement.note("bundle.commands", item.place(), "its signed bytes name another actor");

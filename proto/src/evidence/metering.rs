@@ -28,6 +28,7 @@ pub(super) fn check(
     judgement: &mut Judgement,
 ) -> Units {
     let mut rows: HashMap<Hash32, MeteringRow> = HashMap::new();
+    let mut in_order: Vec<(Hash32, u32)> = Vec::new();
     for bytes in bundle.metering.iter().flat_map(|run| &run.rows) {
         match MeteringRow::decode(bytes.as_slice()) {
             Ok(row) => {
@@ -35,6 +36,7 @@ pub(super) fn check(
                 if let Some(message) = foreign(&row, order) {
                     judgement.note("bundle.metering", format!("row {}", row.seq), message);
                 }
+                in_order.push((Hash32::of(bytes), row.seq));
                 rows.insert(Hash32::of(bytes), row);
             }
             Err(error) => judgement.note("bundle.metering", "a row", format!("it is damaged: {error}")),
@@ -44,11 +46,11 @@ pub(super) fn check(
     for run in &bundle.metering {
         head(run, order, keys, &rows, &mut proven, judgement);
     }
-    for (hash, row) in &rows {
-        if !proven.contains_key(hash) {
+    for (hash, seq) in in_order {
+        if !proven.contains_key(&hash) {
             let message =
                 "no signature of the provider covers it: it was changed, or its run's head is missing";
-            judgement.note("bundle.metering", format!("row {}", row.seq), message);
+            judgement.note("bundle.metering", format!("row {seq}"), message);
         }
     }
     let in_commands =

@@ -8,6 +8,7 @@ mod log;
 mod metering;
 mod money;
 mod order;
+mod parties;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,10 @@ use prost::Message as _;
 use serde_json::Value;
 
 use crate::command::Rederive;
-use crate::ids::{KeyId, OrderId};
+use crate::ids::{AgentId, KeyId, OrderId};
 use crate::keys::PublicKey;
 use crate::note::VerifierKey;
-use crate::v1::{CommandBody, EvidenceBundle, EvidenceItem, Genesis, Receipt};
+use crate::v1::{CommandBody, EvidenceBundle, EvidenceItem, Genesis, KeyPurpose, Receipt};
 pub use report::{Check, Judgement, Problem, Step};
 
 /// What a bundle's file begins with.
@@ -61,6 +62,10 @@ pub fn from_bytes(bytes: &[u8]) -> Result<EvidenceBundle, BundleError> {
     }
     let message = bytes.strip_prefix(MAGIC).ok_or(BundleError::NoBundle)?;
     let bundle = EvidenceBundle::decode(message).map_err(|error| BundleError::Damaged(error.to_string()))?;
+    // What no reader looks at could say anything to a reader who does.
+    if bundle.encode_to_vec() != message {
+        return Err(BundleError::Damaged("it has bytes that are no part of it".into()));
+    }
     if bundle.items.len() > ITEMS_MAX {
         return Err(BundleError::TooLarge(format!("{} items, more than {ITEMS_MAX}", bundle.items.len())));
     }
@@ -110,7 +115,7 @@ pub fn judge(bundle: &EvidenceBundle, trust: &Trust<'_>) -> Judgement {
             key_text(receipt_key)
         ));
     }
-    let tree = log::checkpoint(bundle, &receipt_key, &mut judgement);
+    let tree = log::checkpoint(bundle, genesis.as_ref(), &receipt_key, &mut judgement);
     log::forest(bundle, &receipt_key, tree.as_ref().map(|(checkpoint, _)| checkpoint), &mut judgement);
     log::witnesses(bundle, trust.witnesses, &mut judgement);
     let keys = keys_of(bundle);
@@ -120,15 +125,18 @@ pub fn judge(bundle: &EvidenceBundle, trust: &Trust<'_>) -> Judgement {
         .filter_map(|item| log::item(item, bundle, &receipt_key, tree.as_ref(), &mut judgement))
         .collect();
     log::order_of(&items, &mut judgement);
+    let mut before = log::Before::default();
     for item in &items {
-        log::command(item, bundle, &keys, trust, &mut judgement);
+        log::command(item, bundle, &keys, trust, &mut judgement, &mut before);
     }
     order::links(&items, bundle, &mut judgement);
-    order::moves(&items, &mut judgement);
+    order::moves(&items, bundle, &mut judgement);
     let order = order::read(&items, bundle, &mut judgement);
     let units = order.as_ref().map(|order| metering::check(bundle, order, &items, &keys, &mut judgement));
     if let Some(order) = &order {
-        money::check(order, genesis.as_ref(), units.unwrap_or_default(), &mut judgement);
+        parties::terms(order, &items, &keys, &mut judgement);
+        parties::steps(order, &items, bundle, genesis.as_ref(), &mut judgement);
+        money::check(order, genesis.as_ref(), &items, units.unwrap_or_default(), &mut judgement);
     }
     timeline::tell(&items, order.as_ref(), genesis.as_ref(), &mut judgement);
     order::weigh(&items, order.as_ref(), bundle, &mut judgement);
@@ -153,22 +161,42 @@ impl Item<'_> {
     fn is_ok(&self) -> bool {
         self.receipt.code == "ok"
     }
+
+    /// A step that had been taken before: nothing moved.
+    fn is_repeat(&self) -> bool {
+        self.facts.get("exists") == Some(&Value::Bool(true))
+    }
+
+    /// How this step moved the order: from, event, to.
+    fn moved(&self, order_id: &str) -> Option<(&str, &str, &str)> {
+        let transitions = self.facts.get("transitions").filter(|_| self.is_ok())?.as_array()?;
+        let step = transitions
+            .iter()
+            .find(|step| text(step, "machine") == "order" && text(step, "id") == order_id)?;
+        Some((text(step, "from"), text(step, "event"), text(step, "to")))
+    }
 }
 
 impl Genesis {
+    /// Only the first item counts: a later genesis would be somebody's invention.
     fn of(bundle: &EvidenceBundle) -> Option<Self> {
-        bundle.items.iter().find_map(|item| {
-            let body = CommandBody::decode(item.command.as_ref()?.command_body.as_slice()).ok()?;
-            match body.kind? {
-                crate::v1::command_body::Kind::Genesis(genesis) => Some(genesis),
-                _ => None,
-            }
-        })
+        let command = bundle.items.first()?.command.as_ref()?;
+        match CommandBody::decode(command.command_body.as_slice()).ok()?.kind? {
+            crate::v1::command_body::Kind::Genesis(genesis) => Some(genesis),
+            _ => None,
+        }
+    }
+
+    /// The agents of its keys of a purpose.
+    fn agents(&self, purpose: KeyPurpose) -> impl Iterator<Item = AgentId> {
+        let keys = self.keys.iter().filter(move |key| key.purpose == i32::from(purpose));
+        keys.filter_map(|key| PublicKey::from_slice(&key.public_key).ok())
+            .map(|key| AgentId::of_first_key(&key))
     }
 }
 
 fn receipt_key_of(genesis: &Genesis) -> Option<PublicKey> {
-    let purpose = i32::from(crate::v1::KeyPurpose::Receipt);
+    let purpose = i32::from(KeyPurpose::Receipt);
     let key = genesis.keys.iter().find(|key| key.purpose == purpose)?;
     PublicKey::from_slice(&key.public_key).ok()
 }
@@ -185,7 +213,10 @@ fn key_text(key: PublicKey) -> String {
 
 /// A whole number that facts state as text.
 fn number(facts: &Value, name: &str) -> Option<u128> {
-    let text = facts.get(name)?.as_str()?;
+    whole(facts.get(name)?.as_str()?)
+}
+
+fn whole(text: &str) -> Option<u128> {
     let digits = !text.is_empty() && text.len() <= 28 && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok())?
 }

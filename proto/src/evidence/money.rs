@@ -1,16 +1,23 @@
 //! The order's arithmetic, done again.
 
+use serde_json::Value;
+
 use super::metering::Units;
 use super::order::Order;
-use super::{Genesis, Judgement, number, text};
+use super::{Genesis, Item, Judgement, number, text};
 use crate::ids::AgentId;
-use crate::keys::PublicKey;
 use crate::v1::{KeyPurpose, SplitRole};
 
 const PPM: u128 = 1_000_000;
 
 /// Checks what was held against what came of it.
-pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, judgement: &mut Judgement) {
+pub(super) fn check(
+    order: &Order<'_>,
+    genesis: Option<&Genesis>,
+    items: &[Item<'_>],
+    units: Units,
+    judgement: &mut Judgement,
+) {
     let wrong = |judgement: &mut Judgement, message: String| {
         judgement.note("bundle.money", format!("order {}", order.id), message)
     };
@@ -24,9 +31,12 @@ pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, 
     let Some(closed) = order.closed else { return };
     let facts = &closed.facts;
     judgement.count("bundle.money");
+    if facts.get("asset_id").and_then(Value::as_u64) != Some(order.asset_id) {
+        wrong(judgement, format!("asset {} was held, but another one moved", order.asset_id));
+    }
     if closed.receipt.kind != "settle_order" {
         // A refund gives all of it back.
-        if number(facts, "refunded") != Some(order.held) {
+        if number(facts, "refunded") != Some(order.held) || number(facts, "paid") != Some(0) {
             wrong(judgement, format!("{} were held, but {} refunded", order.held, text(facts, "refunded")));
         }
         return;
@@ -53,6 +63,10 @@ pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, 
             ),
         );
     }
+    let stated = stated_units(order, items);
+    if stated.min(order.work_units) > billed {
+        wrong(judgement, format!("the market had stated {stated} metered units, and billed {billed}"));
+    }
     let metered = units.counters.iter().any(|counter| u128::from(*counter) == billed)
         || units.counters.iter().any(|counter| u128::from(*counter) > billed && billed == order.work_units);
     if billed > 0 && !metered {
@@ -63,7 +77,7 @@ pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, 
     }
     let legs: Vec<(&str, &str, Option<u128>)> = facts
         .get("legs")
-        .and_then(serde_json::Value::as_array)
+        .and_then(Value::as_array)
         .map(|legs| {
             legs.iter().map(|leg| (text(leg, "role"), text(leg, "payee_id"), number(leg, "amount"))).collect()
         })
@@ -72,7 +86,7 @@ pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, 
     if sum != Some(paid) {
         wrong(judgement, format!("the shares do not sum to the {paid} paid"));
     }
-    match expected(order, genesis, facts.get("policy_id").and_then(serde_json::Value::as_u64), paid) {
+    match expected(order, genesis, items, facts.get("policy_id").and_then(Value::as_u64), paid) {
         Some(expected) => {
             let found: Vec<(String, String, u128)> = legs
                 .iter()
@@ -84,9 +98,19 @@ pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, 
                 wrong(judgement, "the shares are not what the genesis' split policy gives".into());
             }
         }
-        None => judgement
-            .claim("the shares follow the split policy: it is not the genesis' one, and not in this bundle"),
+        // No command makes a second policy.
+        None => wrong(judgement, "the settlement names another split policy than the genesis' one".into()),
     }
+}
+
+/// The most units that a receipt about the order stated as metered.
+fn stated_units(order: &Order<'_>, items: &[Item<'_>]) -> u128 {
+    let attempt = order.attempt_id.as_deref().unwrap_or_default();
+    let metered = items.iter().filter(|item| item.is_ok() && item.receipt.kind == "record_metering");
+    metered
+        .filter_map(|item| number(item.facts.get("attempts")?.get(attempt)?, "work_units"))
+        .max()
+        .unwrap_or_default()
 }
 
 /// The legs that the genesis' policy gives: floor first, then one unit each in written order to those with a share. A role
@@ -94,26 +118,25 @@ pub(super) fn check(order: &Order<'_>, genesis: Option<&Genesis>, units: Units, 
 fn expected(
     order: &Order<'_>,
     genesis: Option<&Genesis>,
+    items: &[Item<'_>],
     policy_id: Option<u64>,
     paid: u128,
 ) -> Option<Vec<(String, String, u128)>> {
     let genesis = genesis.filter(|_| policy_id == Some(1))?;
     let policy = genesis.default_policy.as_ref()?;
     let agent = |bytes: &[u8]| AgentId::from_slice(bytes).ok().map(|id| id.to_string());
-    let operator = genesis.keys.iter().find(|key| key.purpose == i32::from(KeyPurpose::Operator));
-    let operator = operator
-        .and_then(|key| PublicKey::from_slice(&key.public_key).ok())
-        .map(|key| AgentId::of_first_key(&key).to_string());
+    let operator = genesis.agents(KeyPurpose::Operator).next().map(|id| id.to_string());
+    let rfq = order.rfq_of(items)?;
     let holders: Vec<(&str, u128, Option<String>)> = policy
         .shares
         .iter()
         .map(|share| {
             let ppm = u128::from(share.share_ppm);
             match SplitRole::try_from(share.role) {
-                Ok(SplitRole::Creator) => ("creator", ppm, agent(&order.creator)),
+                Ok(SplitRole::Creator) => ("creator", ppm, agent(&rfq.creator_id)),
                 Ok(SplitRole::Provider) => ("provider", ppm, Some(order.provider.clone())),
                 Ok(SplitRole::Operator) => ("operator", ppm, operator.clone()),
-                _ => ("referrer", ppm, agent(&order.referrer)),
+                _ => ("referrer", ppm, agent(&rfq.referrer_id)),
             }
         })
         .collect();

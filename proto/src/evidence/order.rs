@@ -20,8 +20,8 @@ pub(super) struct Order<'a> {
     pub(super) price_per_unit: u128,
     pub(super) work_units: u128,
     pub(super) held: u128,
-    pub(super) creator: Vec<u8>,
-    pub(super) referrer: Vec<u8>,
+    /// The step that made it.
+    pub(super) made: &'a Item<'a>,
     /// The step that closed it, and what it says; `None`: it is open.
     pub(super) closed: Option<&'a Item<'a>>,
     pub(super) attempt_id: Option<String>,
@@ -56,26 +56,15 @@ pub(super) fn read<'a>(
         return None;
     };
     judgement.count("bundle.order");
-    let asked = items.iter().find_map(|item| match &item.body.kind {
-        Some(Kind::OpenRfq(rfq)) if item.is_ok() && text(&item.facts, "rfq_id") == text(facts, "rfq_id") => {
-            Some(rfq)
-        }
-        _ => None,
-    });
-    if asked.is_none() {
-        judgement.lack("the request (RFQ) that the order came from");
-    }
     let closed = items.iter().rfind(|item| {
-        item.is_ok()
-            && is_about(item, bundle)
-            && matches!(text(&item.facts, "state"), "settled" | "refunded")
-            && item.facts.get("transitions").is_some()
+        let moved = is_about(item, bundle).then(|| item.moved(&id)).flatten();
+        moved.is_some_and(|moved| matches!(moved.2, "settled" | "refunded"))
     });
     let started = items
         .iter()
         .find(|item| item.is_ok() && item.receipt.kind == "start_attempt" && is_about(item, bundle));
     Some(Order {
-        id,
+        made,
         buyer: text(facts, "buyer_id").to_owned(),
         provider: text(facts, "provider_id").to_owned(),
         provider_key: key,
@@ -84,9 +73,8 @@ pub(super) fn read<'a>(
         price_per_unit,
         work_units,
         held,
-        creator: asked.map(|rfq| rfq.creator_id.clone()).unwrap_or_default(),
-        referrer: asked.map(|rfq| rfq.referrer_id.clone()).unwrap_or_default(),
         closed,
+        id,
         attempt_id: started.map(|item| text(&item.facts, "attempt_id").to_owned()),
     })
 }
@@ -112,12 +100,32 @@ pub(super) fn links(items: &[Item<'_>], bundle: &EvidenceBundle, judgement: &mut
     }
 }
 
-/// Each transition starts from the state in which the one before left its subject.
-pub(super) fn moves(items: &[Item<'_>], judgement: &mut Judgement) {
+/// The moves that an order may make: from, event, to. The same as in `base.state_moves`.
+const MOVES: [(&str, &str, &str); 14] = [
+    ("", "accept_offer", "ordered"),
+    ("ordered", "start_attempt", "running"),
+    ("ordered", "expire_order", "refunded"),
+    ("ordered", "fail_attempt", "refunded"),
+    ("running", "report_output", "reported"),
+    ("running", "fail_attempt", "refunded"),
+    ("running", "expire_order", "refunded"),
+    ("reported", "accept_output", "accepted"),
+    ("reported", "reject_output", "disputed"),
+    ("reported", "judge_valid", "accepted"),
+    ("reported", "judge_invalid", "refunded"),
+    ("disputed", "judge_valid", "accepted"),
+    ("disputed", "judge_invalid", "refunded"),
+    ("accepted", "settle_order", "settled"),
+];
+
+/// Each transition starts from the state in which the one before left its subject; the order's are legal moves, and each step
+/// of it makes one.
+pub(super) fn moves(items: &[Item<'_>], bundle: &EvidenceBundle, judgement: &mut Judgement) {
+    let id = judgement.order_id.map(|id| id.to_string()).unwrap_or_default();
     let mut states: HashMap<(String, String), String> = HashMap::new();
     for item in items.iter().filter(|item| item.is_ok()) {
-        let Some(transitions) = item.facts.get("transitions").and_then(Value::as_array) else { continue };
-        for step in transitions {
+        let transitions = item.facts.get("transitions").and_then(Value::as_array);
+        for step in transitions.into_iter().flatten() {
             let subject = (text(step, "machine").to_owned(), text(step, "id").to_owned());
             let (from, to) = (text(step, "from"), text(step, "to"));
             judgement.count("bundle.moves");
@@ -136,8 +144,26 @@ pub(super) fn moves(items: &[Item<'_>], judgement: &mut Judgement) {
             }
             states.insert(subject, to.to_owned());
         }
+        if !is_about(item, bundle) {
+            continue;
+        }
+        let event = match (&item.body.kind, item.receipt.kind.as_str()) {
+            (Some(Kind::ResolveDispute(verdict)), _) if verdict.output_valid => "judge_valid",
+            (_, "resolve_dispute") => "judge_invalid",
+            (_, kind) => kind,
+        };
+        match item.moved(&id) {
+            Some((from, stated, to)) if stated != event || !MOVES.contains(&(from, event, to)) => {
+                let message = format!("{event} does not move an order from {from:?} to {to:?} by {stated:?}");
+                judgement.note("bundle.moves", item.place(), message);
+            }
+            None if event != "record_metering" && !item.is_repeat() => {
+                let message = "it says ok, but neither moves the order nor repeats an earlier step";
+                judgement.note("bundle.moves", item.place(), message);
+            }
+            _ => {}
+        }
     }
-    let id = judgement.order_id.map(|id| id.to_string()).unwrap_or_default();
     judgement.state = states
         .remove(&("order".to_owned(), id))
         .map(|state| super::report::printable(&state, 32))
@@ -161,6 +187,9 @@ pub(super) fn weigh(
     if all_hold(judgement, &["bundle.links", "bundle.moves", "bundle.order"]) {
         judgement.prove("no receipt of the order was left out before the newest one here");
     }
+    if all_hold(judgement, &["bundle.commands", "bundle.content", "bundle.terms", "bundle.steps"]) {
+        judgement.prove("the buyer asked, the provider offered, and each took its own steps, at the price and for the units stated");
+    }
     if judgement.holds("bundle.metering") {
         judgement.prove("the provider reported these counters, and no others for the rows here");
         judgement.claim("the work was done as metered: the counters are the provider's own measurement");
@@ -169,6 +198,8 @@ pub(super) fn weigh(
         judgement.prove("what was held was paid and refunded to the smallest unit");
     }
     judgement.claim("the times: they are the market's clock");
+    judgement
+        .claim("the signed requests were meant for this market: a signature names a URL, not a receipt key");
     if items.iter().any(|item| item.is_ok() && item.receipt.kind == "resolve_dispute") {
         judgement.claim("the verdict on the output: the verifier's word, signed by it");
     }

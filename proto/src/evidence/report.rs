@@ -23,8 +23,10 @@ const CHECKS: &[(&str, &str)] = &[
     ("bundle.commands", "each command is signed by the agent that its receipt names"),
     ("bundle.content", "each receipt is about the command beside it, byte for byte"),
     ("bundle.links", "the order's receipts form one chain without a gap"),
-    ("bundle.moves", "each step follows the state before it"),
+    ("bundle.moves", "each step follows the state before it, as the order's rules allow"),
     ("bundle.order", "the order is the one that the bundle is about, and its making is there"),
+    ("bundle.terms", "price, units and parties are what the buyer and the provider signed"),
+    ("bundle.steps", "each step is the party's whose step it is, and its command is about this order"),
     ("bundle.metering", "each metering row is chained, and signed by the provider's key of this order"),
     ("bundle.money", "what was held was paid and refunded to the smallest unit, split as the policy says"),
 ];

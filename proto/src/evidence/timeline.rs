@@ -51,8 +51,7 @@ fn words(item: &Item<'_>, order: Option<&Order<'_>>, genesis: Option<&Genesis>) 
         let asset_id = facts.get("asset_id").and_then(Value::as_u64).or(order.map(|order| order.asset_id));
         amount(number(facts, name), asset_id, genesis)
     };
-    let again =
-        if facts.get("exists") == Some(&Value::Bool(true)) { " (again: nothing changed)" } else { "" };
+    let again = if item.is_repeat() { " (again: nothing changed)" } else { "" };
     let said = match &item.body.kind {
         Some(Kind::Genesis(genesis)) => format!("the ledger begins: {}", genesis.market_name),
         Some(Kind::RegisterAgent(_)) => format!("registers as a {}", text(facts, "purpose")),
