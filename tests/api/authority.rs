@@ -266,7 +266,7 @@ async fn live_data_travels_over_two_websockets_and_nothing_else() {
         let of = |name: &str| match name {
             "ledger_id" | "receipt" => "1".to_owned(),
             "hash" => "07".repeat(32),
-            "agent_id" => ID.to_owned(),
+            "agent_id" | "order_id" => ID.to_owned(),
             "*name" => "econ.css".to_owned(),
             "*tile" => "0/000".to_owned(),
             other => panic!("no example of {other} in {path}"),
