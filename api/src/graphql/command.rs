@@ -15,12 +15,15 @@ use proto::v1::CommandBody;
 use proto::v1::command_body::Kind;
 use serde::Deserialize;
 
+use super::nesting::deepest;
 use super::result::CommandResult;
 use super::schema;
 use crate::server::problem::{Problem, hint};
 
 /// Longest query document, bytes; data belongs into variables.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// Deepest nesting of a document, arguments included: far more than the schema's depth, far less than a stack takes.
+const NESTING_MAX: usize = 100;
 /// Longest message of an error; no answer grows with what it refuses.
 const MESSAGE_CHARS_MAX: usize = 1_000;
 
@@ -90,6 +93,10 @@ impl Operation {
             .map_err(|error| GraphqlCommandError::NotARequest(error.to_string()))?;
         if body.query.len() > QUERY_BYTES_MAX {
             let why = format!("the document has more than {QUERY_BYTES_MAX} bytes; put data into variables");
+            return Err(GraphqlCommandError::NotOneMutation(why));
+        }
+        if deepest(&body.query) > NESTING_MAX {
+            let why = format!("the document nests deeper than {NESTING_MAX} levels");
             return Err(GraphqlCommandError::NotOneMutation(why));
         }
         let document = async_graphql::parser::parse_query(&body.query)
