@@ -2,6 +2,7 @@
 
 use crate::support::http::{COMMAND_TYPE, COMMANDS, Craft, graphql};
 use crate::support::server::Server;
+use provider_agent::client::GraphqlEvent;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -73,4 +74,30 @@ async fn deep_and_wide_messages_are_refused_and_the_server_stays_up() {
         assert_eq!(health.status, 200, "{name}: the server is gone");
     }
     assert_eq!(server.every_row().await, before);
+}
+
+#[tokio::test]
+async fn a_socket_has_the_same_limits_as_a_post() {
+    let server = Server::start().await;
+    let nested = |open: &str, close: &str| {
+        format!(
+            "subscription {{ events(after: {}1{}) {{ cursor }} }}",
+            open.repeat(5_000),
+            close.repeat(5_000)
+        )
+    };
+    let giant = format!("subscription {{ events {{ cursor }} }} #{}", "x".repeat(70_000));
+    for document in [nested("{a: ", "}"), nested("[", "]"), giant] {
+        let mut socket = server.client("buyer").graphql_socket().await.unwrap();
+        let asked = socket.subscribe(&document, Value::Null).await.unwrap();
+        match socket.next().await.unwrap() {
+            GraphqlEvent::Failed { id, error } => {
+                assert_eq!((id, error.code()), (asked, Some("UB108")), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        socket.close().await;
+    }
+    let health = server.send(&Craft::new("nobody", "GET", "/healthz").unsigned()).await;
+    assert_eq!(health.status, 200);
 }

@@ -91,14 +91,7 @@ impl Operation {
     pub(crate) fn read(body: &[u8]) -> Result<Self, GraphqlCommandError> {
         let body: Body = serde_json::from_slice(body)
             .map_err(|error| GraphqlCommandError::NotARequest(error.to_string()))?;
-        if body.query.len() > QUERY_BYTES_MAX {
-            let why = format!("the document has more than {QUERY_BYTES_MAX} bytes; put data into variables");
-            return Err(GraphqlCommandError::NotOneMutation(why));
-        }
-        if deepest(&body.query) > NESTING_MAX {
-            let why = format!("the document nests deeper than {NESTING_MAX} levels");
-            return Err(GraphqlCommandError::NotOneMutation(why));
-        }
+        check_size(&body.query)?;
         let document = async_graphql::parser::parse_query(&body.query)
             .map_err(|error| GraphqlCommandError::Invalid(vec![error.into()]))?;
         // An empty name is what some clients send for none.
@@ -163,6 +156,18 @@ impl Operation {
             _ => wrong("a request holds exactly one mutation field; send one request per command"),
         }
     }
+}
+
+/// Whether a document may be handed to the parser: by whatever door it came.
+pub(crate) fn check_size(document: &str) -> Result<(), GraphqlCommandError> {
+    let why = if document.len() > QUERY_BYTES_MAX {
+        format!("the document has more than {QUERY_BYTES_MAX} bytes; put data into variables")
+    } else if deepest(document) > NESTING_MAX {
+        format!("the document nests deeper than {NESTING_MAX} levels")
+    } else {
+        return Ok(());
+    };
+    Err(GraphqlCommandError::NotOneMutation(why))
 }
 
 /// The ledger and command that a GraphQL request's exact bytes ask for. Pure: the same bytes, the same command.
