@@ -1,6 +1,7 @@
 //! Questions that every market must answer well, whatever happened in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ledger::verify::{self, Report, VerifyOptions};
 use proto::keys::PublicKey;
@@ -90,7 +91,7 @@ pub async fn verify_database(market: &Market, database: Config, receipt_key: Opt
         admin: market.db.cluster().config("postgres", None),
         receipt_key,
         checkpoint_dir: Some(market.dir().join("checkpoints")),
-        rederive: Box::new(|_| Err("no command of these tests came as GraphQL".into())),
+        rederive: Arc::new(|_| Err("no command of these tests came as GraphQL".into())),
         batch: 500,
     })
     .await

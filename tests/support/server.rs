@@ -112,7 +112,7 @@ impl Server {
             admin: self.market.db.cluster().config("postgres", None),
             receipt_key: Some(*self.market.pipeline.house().receipt_key().public()),
             checkpoint_dir: Some(self.market.dir().join("checkpoints")),
-            rederive: Box::new(|body| {
+            rederive: Arc::new(|body| {
                 let derived = api::graphql::command_of(body);
                 derived.map(|(ledger_id, body)| (ledger_id, body.encode_to_vec())).map_err(|e| e.to_string())
             }),

@@ -14,6 +14,7 @@ pub(crate) mod market;
 pub(crate) mod money;
 pub(crate) mod place;
 mod psql;
+mod replay;
 pub(crate) mod stop;
 pub(crate) mod table;
 mod trade;
@@ -52,8 +53,11 @@ enum Command {
     Agent(AgentOptions),
     /// Prove that the database is what its command log says, and that everything balances
     Verify(verify::VerifyArgs),
-    /// Rebuild everything from the command log alone
-    Replay(verify::ReplayArgs),
+    /// Rebuild everything from the command log alone, and compare it
+    Replay(replay::ReplayArgs),
+    /// List and remove the databases that `econ replay --keep` left
+    #[command(subcommand)]
+    Kept(replay::KeptCommand),
     /// Bring the database up to this program
     Migrate(verify::MigrateArgs),
     /// Open psql on the ledger, for reading
@@ -144,7 +148,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
             agent::run(options).await.map_err(Failure::outside)?;
         }
         Command::Verify(args) => return verify::verify(args).await.map(yes_or_no),
-        Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
+        Command::Replay(args) => return replay::replay(args).await.map(yes_or_no),
+        Command::Kept(command) => replay::run_kept(command).await?,
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
