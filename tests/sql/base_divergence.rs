@@ -1,6 +1,7 @@
 //! A row that is not what the log gives is named: table, key, column, both values, and the command that touched it last.
 
-use ledger::replay::{Scratch, Until};
+use ledger::replay::Until;
+use ledger::testing::TestDb;
 use ledger::verify::{self, Comparison, Extent, How, LeftOut, TEXT_FORMS};
 use proto::v1::command_body::Kind;
 use tokio_postgres::Client;
@@ -25,13 +26,13 @@ async fn tampering() -> Option<Market> {
     Some(market)
 }
 
-/// The one table that differs after a change, in batches of each size; the change is taken back.
-async fn found(market: &Market, table: &str, change: &str) -> Vec<Comparison> {
+/// The one table that differs after a change, in batches of these sizes; the change is taken back.
+async fn found(market: &Market, batches: &[usize], table: &str, change: &str) -> Vec<Comparison> {
     market.admin.batch_execute(&format!("create temp table kept as select * from {table}")).await.unwrap();
     assert!(market.admin.execute(change, &[]).await.unwrap() > 0, "nothing was changed: {change}");
     let mut found = Vec::new();
-    for batch in BATCHES {
-        let again = again(market, batch, Until::End).await;
+    for batch in batches {
+        let again = again(market, *batch, Until::End).await;
         let differing: Vec<&Comparison> = again.proof.tables.iter().filter(|table| !table.equal()).collect();
         assert_eq!(differing.len(), 1, "batches of {batch}: {differing:?}");
         assert_eq!(differing[0].table, table);
@@ -59,7 +60,7 @@ async fn a_changed_value_is_named_with_its_row_column_and_last_command() {
     for (purpose, last) in [
         ("escrow", "kind = 'settle_order'"),
         ("wallet", "kind = 'accept_offer'"),
-        ("external", "kind = 'deposit'"),
+        ("external", "kind = 'reserve_payout'"),
         ("payable", "kind in ('settle_order', 'reserve_payout')"),
     ] {
         let condition = match purpose {
@@ -77,7 +78,7 @@ async fn a_changed_value_is_named_with_its_row_column_and_last_command() {
             "update ledger.accounts set credits_posted = credits_posted + 1 where account_id = '{account}'"
         );
         let last = named(&market, last).await;
-        for comparison in found(&market, "ledger.accounts", &change).await {
+        for comparison in found(&market, &BATCHES, "ledger.accounts", &change).await {
             let problem = comparison.problem().unwrap();
             assert_eq!(problem.place, format!("ledger.accounts (ledger_id 1, account_id {account})"));
             let raised = held.parse::<u64>().unwrap() + 1;
@@ -139,7 +140,7 @@ async fn the_command_is_named_in_every_kind_of_table() {
             named(&market, "seq = 5").await,
         ),
     ] {
-        for comparison in found(&market, table, change).await {
+        for comparison in found(&market, &[7], table, change).await {
             let message = comparison.problem().unwrap().message;
             assert!(message.starts_with(&format!("column {column}: the log gives ")), "{table}: {message}");
             assert!(
@@ -154,7 +155,7 @@ async fn the_command_is_named_in_every_kind_of_table() {
 async fn rows_that_only_one_side_has_are_named_and_counted() {
     let Some(market) = tampering().await else { return };
     let settled = named(&market, "kind = 'settle_order'").await;
-    let missing = found(&market, "splits.legs", "delete from splits.legs where n <= 2").await;
+    let missing = found(&market, &[8_000], "splits.legs", "delete from splits.legs where n <= 2").await;
     for comparison in missing {
         let problem = comparison.problem().unwrap();
         assert!(problem.place.starts_with("splits.legs (ledger_id 1, order_id "), "{problem:?}");
@@ -170,7 +171,7 @@ async fn rows_that_only_one_side_has_are_named_and_counted() {
     }
     let earned = "insert into payouts.payables select ledger_id, gen_random_uuid(), payee_id, asset_id, 1000000, order_id, 9, seq, at \
                   from payouts.payables limit 1";
-    for comparison in found(&market, "payouts.payables", earned).await {
+    for comparison in found(&market, &[8_000], "payouts.payables", earned).await {
         let problem = comparison.problem().unwrap();
         assert!(problem.message.starts_with("the log gives no such row: "), "{problem:?}");
         assert!(problem.message.ends_with(&format!("; the row names {settled}")), "{problem:?}");
@@ -180,12 +181,12 @@ async fn rows_that_only_one_side_has_are_named_and_counted() {
         );
     }
     let permit = "insert into identity.purpose_permits values ('provider', 'settle_order')";
-    for comparison in found(&market, "identity.purpose_permits", permit).await {
+    for comparison in found(&market, &[8_000], "identity.purpose_permits", permit).await {
         let first = comparison.first.unwrap();
         assert!(matches!(first.how, How::OnlyStored(_)) && first.touched.is_none(), "{first:?}");
     }
     let removed = "delete from identity.purpose_permits where (purpose, kind) = ('buyer', 'open_rfq')";
-    for comparison in found(&market, "identity.purpose_permits", removed).await {
+    for comparison in found(&market, &[8_000], "identity.purpose_permits", removed).await {
         let message = comparison.problem().unwrap().message;
         assert!(message.ends_with("no command made this row: it comes with the schema"), "{message}");
     }
@@ -194,9 +195,6 @@ async fn rows_that_only_one_side_has_are_named_and_counted() {
 /// Two databases with a table each, filled in another physical order, and compared.
 #[tokio::test]
 async fn the_physical_order_and_the_locale_decide_nothing() {
-    let market = Market::start().await;
-    market.pipeline.shutdown().await;
-    let admin = market.db.cluster().config("postgres", None);
     let words = [
         "a",
         "B",
@@ -218,9 +216,8 @@ async fn the_physical_order_and_the_locale_decide_nothing() {
     let numbers = [5, -1, 300, 7, i64::MAX, 0];
     let mut sides = Vec::new();
     for reverse in [false, true] {
-        let scratch = Scratch::create(&admin).await.unwrap();
-        let db = scratch.load().await.unwrap();
-        db.batch_execute("reset all; reset role").await.unwrap();
+        let made = TestDb::new().await;
+        let db = made.admin().await;
         db.batch_execute(TEXT_FORMS).await.unwrap();
         // Under another collation, where there is one, the same text sorts in another order.
         let collation = if reverse && has_icu(&db).await { "collate \"und-x-icu\"" } else { "collate \"C\"" };
@@ -247,7 +244,7 @@ async fn the_physical_order_and_the_locale_decide_nothing() {
             let insert = "insert into base.words values ($1, $2, ($3::text)::timestamptz, $4)";
             db.execute(insert, &[word, n, at, raw]).await.unwrap();
         }
-        sides.push((db, scratch));
+        sides.push((db, made));
     }
     let find = |found: Vec<Comparison>| found.into_iter().find(|one| one.table == "base.words").unwrap();
     let equal = find(verify::compare(&sides[0].0, &sides[1].0, None).await.unwrap());
@@ -264,9 +261,9 @@ async fn the_physical_order_and_the_locale_decide_nothing() {
         "{differs:?}"
     );
     assert_ne!(differs.stored, Some(differs.replayed));
-    for (db, scratch) in sides {
+    for (db, made) in sides {
         drop(db);
-        scratch.drop().await.unwrap();
+        made.close().await;
     }
 }
 

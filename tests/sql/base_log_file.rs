@@ -47,12 +47,10 @@ async fn everything_comes_out_of_an_exported_log_without_its_database() {
     let once = std::fs::read(&path).unwrap();
     exported(&market, &dir).await;
     assert!(once == std::fs::read(&path).unwrap(), "two exports of one log differ");
-    let admin = market.db.cluster().config("postgres", None);
     let last = market.count("select last_seq from base.ledgers").await;
     market.db.close().await;
     for batch in BATCHES {
-        let again =
-            replayed(&admin, &Source::File(path.clone()), options(batch), Some(expected.clone())).await;
+        let again = replayed(&Source::File(path.clone()), options(batch), Some(expected.clone())).await;
         assert!(again.proof.passed(), "batches of {batch}: {:#?}", again.proof.problems());
         assert_eq!(i64::try_from(again.proof.replayed.commands).unwrap(), last);
         assert!(again.proof.tables.iter().all(|table| table.stored == Some(table.replayed)));
@@ -62,7 +60,7 @@ async fn everything_comes_out_of_an_exported_log_without_its_database() {
     // An end can be asked for there as well, and what it should hold is not believed but compared.
     let until =
         ledger::replay::ReplayOptions { until: Until::Seq { ledger_id: None, seq: 20 }, ..options(7) };
-    let again = replayed(&admin, &Source::File(path.clone()), until, Some(expected)).await;
+    let again = replayed(&Source::File(path.clone()), until, Some(expected)).await;
     assert_eq!(again.proof.replayed.commands, 20);
     assert!(again.proof.replayed.ledgers[0].checkpoint_after.is_some());
     let problem = again.proof.problems().remove(0);
@@ -77,7 +75,7 @@ async fn everything_comes_out_of_an_exported_log_without_its_database() {
         receipt_key: Some(*KeyPair::from_seed(&[66; 32]).public()),
         ..options(50)
     };
-    let again = replayed(&admin, &Source::File(path), other, None).await;
+    let again = replayed(&Source::File(path), other, None).await;
     assert_eq!(again.proof.replayed.unsigned.clone().unwrap().place, "receipts.receipts seq 1");
     assert!(!again.proof.passed());
     again.drop().await;

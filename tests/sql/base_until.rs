@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use ledger::replay::{ProofOptions, Scratch, Source, Until, prove};
+use ledger::replay::{ReplayOptions, Source, Until};
 use ledger::verify::{Comparison, Extent};
 use proto::keys::KeyPair;
 use proto::note::{Checkpoint, NoteName, sign_checkpoint};
 
 use crate::support::checks::{rows, superuser};
 use crate::support::market::{Market, id_of};
-use crate::support::replays::{BATCHES, again, options};
+use crate::support::replays::{BATCHES, again, options, replayed, tried};
 
 /// Domain tables of a database, as text, for comparing two of them.
 async fn state(db: &tokio_postgres::Client) -> Vec<String> {
@@ -36,7 +36,9 @@ async fn the_market_of_a_past_moment_is_what_it_was() {
     market.freeze();
     market.settled().await;
     let running = market.running().await;
-    let (then, at_us) = (state(&market.admin).await, market.pipeline.now_us());
+    let then = state(&market.admin).await;
+    let at_us =
+        market.count("select (extract(epoch from last_time) * 1000000)::bigint from base.ledgers").await;
     let seq = market.count("select last_seq from base.ledgers").await;
     market.advance(Duration::from_secs(5));
     market.meter(&running, &[7, 37]).await;
@@ -48,7 +50,7 @@ async fn the_market_of_a_past_moment_is_what_it_was() {
     for batch in BATCHES {
         for until in [
             Until::Time(at_us),
-            Until::Time(at_us + 4_999_999),
+            Until::Time(at_us + 4_000_000),
             Until::Seq { ledger_id: Some(1), seq },
             Until::Seq { ledger_id: None, seq },
         ] {
@@ -75,15 +77,10 @@ async fn the_market_of_a_past_moment_is_what_it_was() {
         (Until::Seq { ledger_id: None, seq: 10_000 }, "UB432"),
         (Until::Seq { ledger_id: Some(7), seq: 1 }, "UB401"),
     ] {
-        let admin = market.db.cluster().config("postgres", None);
-        let scratch = Scratch::create(&admin).await.unwrap();
-        let db = scratch.load().await.unwrap();
-        let replay = ledger::replay::ReplayOptions { until, ..options(7) };
+        let replay = ReplayOptions { until, ..options(7) };
         let source = Source::Database(market.db.config("econ_auditor"));
-        let refused = prove(&source, &db, &ProofOptions { replay, expected: None }).await.unwrap_err();
+        let refused = tried(&source, replay, None).await.err().unwrap();
         assert_eq!(refused.code, code, "{until:?}: {refused}");
-        drop(db);
-        scratch.drop().await.unwrap();
     }
 }
 
@@ -226,17 +223,14 @@ async fn a_promise_kept_outside_is_held_against_the_log() {
         (sign_checkpoint(&other, house), Some("is not the log's root")),
         ("nonsense".to_owned(), Some("")),
     ] {
-        let scratch = Scratch::create(&market.db.cluster().config("postgres", None)).await.unwrap();
-        let db = scratch.load().await.unwrap();
-        let replay = ledger::replay::ReplayOptions { outside: [(1, note)].into(), ..options(50) };
+        let replay = ReplayOptions { outside: [(1, note)].into(), ..options(50) };
         let source = Source::Database(market.db.config("econ_auditor"));
-        let proof = prove(&source, &db, &ProofOptions { replay, expected: None }).await.unwrap();
-        let problem = proof.replayed.checkpoint_problem.clone();
-        assert_eq!(proof.passed(), found.is_none(), "{problem:?}");
+        let again = replayed(&source, replay, None).await;
+        let problem = again.proof.replayed.checkpoint_problem.clone();
+        assert_eq!(again.proof.passed(), found.is_none(), "{problem:?}");
         if let Some(found) = found {
             assert!(problem.unwrap().message.contains(found));
         }
-        drop(db);
-        scratch.drop().await.unwrap();
+        again.drop().await;
     }
 }

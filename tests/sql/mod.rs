@@ -1,7 +1,10 @@
 //! SQL domains, one file per domain and subject: by themselves, and through the pipeline as signed commands.
 
 mod base_divergence;
+mod base_drill;
+mod base_golden;
 mod base_guards;
+mod base_ledgers;
 mod base_log_file;
 mod base_pipeline;
 mod base_replay;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use ledger::replay::{Proof, ProofOptions, ReplayOptions, Scratch, Source, Until, prove};
+use ledger::Error;
+use ledger::replay::{Proof, ProofOptions, ReplayOptions, Source, Until, prove, session};
+use ledger::testing::TestDb;
 use ledger::verify::{Comparison, Expected};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
 use super::market::Market;
 
@@ -28,34 +30,39 @@ pub struct Again {
     pub proof: Proof,
     /// A session on that database, as an auditor.
     pub db: Client,
-    scratch: Scratch,
+    made: TestDb,
 }
 
 impl Again {
     pub async fn drop(self) {
         drop(self.db);
-        self.scratch.drop().await.unwrap();
+        self.made.close().await;
     }
 }
 
-/// Replays a source on the server of `admin`.
-pub async fn replayed(
-    admin: &Config,
+/// Replays a source into a database of its own, cloned like every test's.
+pub async fn tried(
     source: &Source,
     replay: ReplayOptions,
     expected: Option<Expected>,
-) -> Again {
-    let scratch = Scratch::create(admin).await.unwrap();
-    let db = scratch.load().await.unwrap();
-    let proof = prove(source, &db, &ProofOptions { replay, expected }).await.unwrap();
-    Again { proof, db, scratch }
+) -> Result<Again, Error> {
+    let made = TestDb::new().await;
+    let db = made.admin().await;
+    session(&db).await?;
+    let proof = prove(source, &db, &ProofOptions { replay, expected }).await?;
+    Ok(Again { proof, db, made })
+}
+
+/// The same, which must come to an end.
+pub async fn replayed(source: &Source, replay: ReplayOptions, expected: Option<Expected>) -> Again {
+    tried(source, replay, expected).await.unwrap()
 }
 
 /// Replays a market's log, up to some end.
 pub async fn again(market: &Market, batch: usize, until: Until) -> Again {
     let source = Source::Database(market.db.config("econ_auditor"));
     let replay = ReplayOptions { until, ..options(batch) };
-    replayed(&market.db.cluster().config("postgres", None), &source, replay, None).await
+    replayed(&source, replay, None).await
 }
 
 /// Insists that a market's log gives every table again, in batches of any size.

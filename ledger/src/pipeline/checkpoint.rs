@@ -10,7 +10,7 @@ use proto::merkle::TreeHash;
 use proto::note::{Checkpoint, NoteName, parse_and_verify, sign_checkpoint};
 use tokio_postgres::{Client, NoTls};
 
-use super::Shared;
+use super::{Shared, Stage};
 use crate::error::Error;
 
 /// While commands come, a checkpoint is made about this often.
@@ -27,6 +27,9 @@ pub(super) async fn keep(shared: Arc<Shared>, ledger_id: u32) {
             waited += TICK;
         }
         let last = shared.drained();
+        if shared.dead() {
+            return;
+        }
         match make(&shared, ledger_id, done).await {
             Ok(size) => done = size,
             Err(error) => tracing::error!(%error, ledger_id, "no checkpoint was made"),
@@ -63,10 +66,20 @@ async fn make(
         let checkpoint =
             Checkpoint { origin, size: u64::try_from(size)?, root: TreeHash::from_slice(&root)? };
         let note = sign_checkpoint(&checkpoint, shared.options.house.receipt_key());
+        if shared.dies_at(Stage::CheckpointSigned) {
+            return Ok(done);
+        }
         client
             .query_one("select receipts.store_checkpoint($1, $2, $3, $4)", &[&id, &size, &root, &note])
             .await?;
         let path = path(&shared.options.checkpoint_dir, ledger_id);
+        if shared.dies_at(Stage::CheckpointStored) {
+            return Ok(done);
+        }
+        if shared.dies_at(Stage::CheckpointHalfWritten) {
+            half_written(&path, note.as_bytes())?;
+            return Ok(done);
+        }
         tokio::task::spawn_blocking(move || write_outside(&path, note.as_bytes())).await??;
     }
     drop(client);
@@ -139,6 +152,16 @@ pub(super) async fn check(shared: &Shared, ledger_id: u32) -> Result<(), Error> 
 /// Where the newest checkpoint of a ledger is kept outside the database.
 pub(crate) fn path(dir: &Path, ledger_id: u32) -> PathBuf {
     dir.join(format!("ledger-{ledger_id}.checkpoint"))
+}
+
+/// What a process leaves that dies while it writes.
+fn half_written(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(&bytes[..bytes.len() / 2])?;
+    file.keep().map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Whole or not at all: written beside, fsynced, renamed, folder fsynced.

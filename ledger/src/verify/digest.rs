@@ -132,6 +132,13 @@ impl Expected {
         self.tables.insert(table.name.clone(), (digest.rows, digest.hash.to_string(), columns));
     }
 
+    /// The same without some tables.
+    #[must_use]
+    pub fn without(mut self, names: &[String]) -> Self {
+        self.tables.retain(|table, _| !names.contains(table));
+        self
+    }
+
     /// The tables that are named.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tables.keys().map(String::as_str)

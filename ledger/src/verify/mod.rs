@@ -19,7 +19,7 @@ use proto::keys::PublicKey;
 use tokio_postgres::{Client, Config};
 
 pub use blame::Touched;
-pub use compare::{Comparison, Difference, Extent, How, Reached, compare, compare_with};
+pub use compare::{Comparison, Difference, Extent, How, Reached, compare, compare_with, filled_by_schema};
 pub use digest::{Digest, Expected, TEXT_FORMS, digest};
 pub use report::{Check, Problem, Report};
 pub use stored::Rederive;
