@@ -113,7 +113,8 @@ impl Run {
         self.count += 1;
         let seed = blake3::hash(format!("id {}", self.count).as_bytes());
         let random: [u8; 10] = seed.as_bytes()[..10].try_into().unwrap();
-        uuid::Builder::from_unix_timestamp_millis(u64::try_from(self.at_us / 1_000).unwrap(), &random).into_uuid()
+        uuid::Builder::from_unix_timestamp_millis(u64::try_from(self.at_us / 1_000).unwrap(), &random)
+            .into_uuid()
     }
 
     /// Sends wishes at the same time, in this order, until each has its answer.
@@ -123,11 +124,13 @@ impl Run {
         let mut waiting = Vec::new();
         for wish in wishes {
             self.count += 1;
-            let key = format!("key {}", self.count);
+            let key = format!("key-{}", self.count);
             let nonce = format!("a nonce of the drill {}", self.count).replace(' ', "-");
             waiting.push(match wish {
                 Wish::Of(party, kind) => Sent::Of(Box::new(party.submission(&key, kind, Some(&nonce)))),
-                Wish::Again(party, kind, nonce) => Sent::Of(Box::new(party.submission(&key, kind, Some(nonce)))),
+                Wish::Again(party, kind, nonce) => {
+                    Sent::Of(Box::new(party.submission(&key, kind, Some(nonce))))
+                }
                 Wish::By(hand, kind) => Sent::By(hand, key, v1::CommandBody { kind: Some(kind) }),
             });
         }
@@ -229,16 +232,20 @@ async fn told(run: &mut Run) {
     let wish = |n: usize, rfq: Uuid| {
         let work_class = if n == 1 { "bug" } else { kinds::WORK_CLASS };
         let creator_id = payee.id().into();
-        Wish::Of(&buyer, Kind::OpenRfq(v1::OpenRfq { work_class: work_class.into(), creator_id, ..kinds::rfq(rfq) }))
+        Wish::Of(
+            &buyer,
+            Kind::OpenRfq(v1::OpenRfq { work_class: work_class.into(), creator_id, ..kinds::rfq(rfq) }),
+        )
     };
     let asked = run.wave(rfqs.iter().enumerate().map(|(n, rfq)| wish(n, *rfq)).collect()).await;
     let codes: Vec<&str> = asked.iter().map(|answer| answer.code.as_str()).collect();
     assert_eq!(codes, ["ok", "UB900", "ok", "ok"]);
     let rfqs = [rfqs[0], rfqs[2], rfqs[3]];
     let offers: Vec<Uuid> = rfqs.iter().map(|_| run.id()).collect();
-    let offered = rfqs.iter().zip(&offers).map(|(rfq, offer)| {
-        Wish::Of(&provider, Kind::SubmitOffer(kinds::offer(*offer, *rfq)))
-    });
+    let offered = rfqs
+        .iter()
+        .zip(&offers)
+        .map(|(rfq, offer)| Wish::Of(&provider, Kind::SubmitOffer(kinds::offer(*offer, *rfq))));
     run.all_ok(offered.collect()).await;
     // Three in a row by one actor: what links their receipts must survive as well.
     let ordered = offers.iter().map(|offer| Wish::Of(&buyer, kinds::accept_offer(*offer, "10000")));
@@ -246,7 +253,10 @@ async fn told(run: &mut Run) {
     let tickets: Vec<Uuid> = ordered.iter().map(|answer| fact(answer, "run_ticket_id")).collect();
     let orders: Vec<Uuid> = ordered.iter().map(|answer| fact(answer, "order_id")).collect();
     let attempts: Vec<Uuid> = orders.iter().map(|_| run.id()).collect();
-    let started = tickets.iter().zip(&attempts).map(|(ticket, attempt)| Wish::Of(&provider, kinds::start(*ticket, *attempt)));
+    let started = tickets
+        .iter()
+        .zip(&attempts)
+        .map(|(ticket, attempt)| Wish::Of(&provider, kinds::start(*ticket, *attempt)));
     run.all_ok(started.collect()).await;
     run.stop().await;
     run.restart().await;
@@ -295,11 +305,18 @@ async fn told(run: &mut Run) {
         Wish::By(Hand::Service, kinds::confirm(payouts[0], "rail-1")),
         Wish::By(Hand::Service, kinds::fail_payout(payouts[1], "rail_down")),
         Wish::By(Hand::Operator, kinds::close_period(end_us)),
-        Wish::Of(&buyer, Kind::RevokeKey(v1::RevokeKey { key_id: buyer.key.public().id().as_ref().to_vec(), reason: "lost".into() })),
+        Wish::Of(
+            &buyer,
+            Kind::RevokeKey(v1::RevokeKey {
+                key_id: buyer.key.public().id().as_ref().to_vec(),
+                reason: "lost".into(),
+            }),
+        ),
     ])
     .await;
     let late = run.id();
-    let answer = run.wave(vec![Wish::Of(&buyer, Kind::CancelRfq(v1::CancelRfq { rfq_id: bytes(late) }))]).await;
+    let answer =
+        run.wave(vec![Wish::Of(&buyer, Kind::CancelRfq(v1::CancelRfq { rfq_id: bytes(late) }))]).await;
     assert_eq!(answer[0].code, "UI203", "{}", answer[0].facts);
     run.stop().await;
 }
@@ -342,7 +359,9 @@ async fn a_pipeline_that_dies_at_any_stage_ends_in_the_same_tables_and_receipts(
     assert_eq!(lived, drilled(keys.path(), None).await, "the drill itself is not the same twice");
     let at = |stage, nth| Death { stage, nth };
     let mut deaths: Vec<Death> =
-        [Stage::CheckpointSigned, Stage::CheckpointStored, Stage::CheckpointHalfWritten].map(|stage| at(stage, 0)).into();
+        [Stage::CheckpointSigned, Stage::CheckpointStored, Stage::CheckpointHalfWritten]
+            .map(|stage| at(stage, 0))
+            .into();
     // The genesis; among the orders; among the payouts. Each wave is one batch at least.
     for nth in [0, 6, 14] {
         let stages = [Stage::Taken, Stage::Decided, Stage::Signed, Stage::Sealed, Stage::Committed];
@@ -350,7 +369,8 @@ async fn a_pipeline_that_dies_at_any_stage_ends_in_the_same_tables_and_receipts(
     }
     for death in deaths {
         let died = drilled(keys.path(), Some(death)).await;
-        let differing: Vec<&String> = lived.keys().filter(|table| lived.get(*table) != died.get(*table)).collect();
+        let differing: Vec<&String> =
+            lived.keys().filter(|table| lived.get(*table) != died.get(*table)).collect();
         assert!(differing.is_empty(), "{death:?}: {differing:?}");
         assert_eq!(lived, died);
     }
@@ -366,7 +386,9 @@ async fn a_refusal_for_a_taken_key_whose_answer_was_lost_is_given_a_second_time(
     run.all_ok(vec![Wish::By(Hand::Operator, genesis.kind.unwrap())]).await;
     run.all_ok(vec![register(&buyer)]).await;
     let (one, two) = (run.id(), run.id());
-    let ask = |rfq| buyer.submission("taken", Kind::OpenRfq(kinds::rfq(rfq)), Some(&format!("a-nonce-of-its-own-{rfq}")));
+    let ask = |rfq| {
+        buyer.submission("taken", Kind::OpenRfq(kinds::rfq(rfq)), Some(&format!("a-nonce-of-its-own-{rfq}")))
+    };
     assert_eq!(run.pipeline.submit(ask(one)).await.unwrap().code, "ok");
     assert_eq!(run.pipeline.submit(ask(two)).await.unwrap_err().code, "UB803", "its answer is lost");
     // Later than the first try: a new command id, as in a server.

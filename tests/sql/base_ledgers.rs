@@ -58,7 +58,8 @@ async fn ledgers_that_share_keys_replay_in_the_order_of_time_whatever_the_batch(
     let mut two = Two { pipeline, at_us: START_US, keys: 0 };
     let (first, second) = (Party::new("first", KeyPurpose::Buyer), Party::new("second", KeyPurpose::Buyer));
     let register = |party: &Party| {
-        let key = v1::Key { public_key: party.key.public().as_bytes().to_vec(), purpose: party.purpose.into() };
+        let key =
+            v1::Key { public_key: party.key.public().as_bytes().to_vec(), purpose: party.purpose.into() };
         Kind::RegisterAgent(v1::RegisterAgent { key: Some(key), ..Default::default() })
     };
     let revoke = |party: &Party| {
@@ -112,7 +113,8 @@ async fn ledgers_that_share_keys_replay_in_the_order_of_time_whatever_the_batch(
     }
     let database = Source::Database(db.config("econ_auditor"));
     for batch in BATCHES {
-        for (source, expected) in [(database.clone(), None), (Source::File(path.clone()), Some(held.clone()))] {
+        for (source, expected) in [(database.clone(), None), (Source::File(path.clone()), Some(held.clone()))]
+        {
             let again = replayed(&source, options(batch), expected).await;
             assert!(again.proof.passed(), "batches of {batch}: {:#?}", again.proof.problems());
             assert_eq!(again.proof.replayed.commands, 14);
@@ -124,7 +126,8 @@ async fn ledgers_that_share_keys_replay_in_the_order_of_time_whatever_the_batch(
             assert!(again.proof.passed(), "{until:?}: {:#?}", again.proof.problems());
             let ends: Vec<i64> = again.proof.replayed.ledgers.iter().map(|end| end.seq).collect();
             assert_eq!(ends, [2, 2], "{until:?}");
-            let agents = rows(&again.db, "select ledger_id::text from identity.agents where seq = 2 order by 1").await;
+            let agents =
+                rows(&again.db, "select ledger_id::text from identity.agents where seq = 2 order by 1").await;
             assert_eq!(agents, ["1", "2"]);
             again.drop().await;
         }
