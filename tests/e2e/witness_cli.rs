@@ -64,7 +64,7 @@ async fn a_market_and_its_witness_sign_one_log_that_any_web_server_can_show() {
     assert_eq!(verify_cosignatures(&note, &witness_key.name, &witness_key.key).unwrap().len(), 1);
 
     let out = folder.file("log");
-    let written = json(&[&["export", "log", "-o", &out], &data_dir[..]].concat()).await;
+    let written = json(&[&["export", "tiles", "-o", &out], &data_dir[..]].concat()).await;
     assert!(written["tiles_written"].as_u64().unwrap() > 0, "{written}");
     let read = |name: &str| std::fs::read(std::path::Path::new(&out).join(name)).unwrap();
     let exported = String::from_utf8(read("checkpoint")).unwrap();
@@ -77,11 +77,11 @@ async fn a_market_and_its_witness_sign_one_log_that_any_web_server_can_show() {
     assert_eq!((tree.size(), tree.root()), (head.size, head.root));
     // What was cut short is gone on with: only what is missing is written.
     std::fs::remove_file(std::path::Path::new(&out).join("checkpoint")).unwrap();
-    let again = json(&[&["export", "log", "-o", &out], &data_dir[..]].concat()).await;
+    let again = json(&[&["export", "tiles", "-o", &out], &data_dir[..]].concat()).await;
     assert_eq!((&again["size"], read("checkpoint").is_empty()), (&written["size"], false), "{again}");
     assert_eq!(again["tiles_written"], 0);
     let forest = folder.file("forest");
-    must(&[&["export", "log", "--ledger", "0", "-o", &forest], &data_dir[..]].concat()).await;
+    must(&[&["export", "tiles", "--ledger", "0", "-o", &forest], &data_dir[..]].concat()).await;
     assert!(std::path::Path::new(&forest).join("tile/entries").is_dir());
 
     let file = folder.file("witnessed.checkpoint");

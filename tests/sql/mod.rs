@@ -1,8 +1,14 @@
 //! SQL domains, one file per domain and subject: by themselves, and through the pipeline as signed commands.
 
+mod base_divergence;
+mod base_drill;
+mod base_golden;
 mod base_guards;
+mod base_ledgers;
+mod base_log_file;
 mod base_pipeline;
 mod base_replay;
+mod base_until;
 mod identity_permits;
 mod ledger_batch;
 mod ledger_books;

@@ -1,6 +1,7 @@
 //! Questions that every market must answer well, whatever happened in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ledger::verify::{self, Report, VerifyOptions};
 use proto::keys::PublicKey;
@@ -105,7 +106,7 @@ async fn run(
         receipt_key,
         checkpoint_dir: Some(market.dir().join("checkpoints")),
         checkpoints,
-        rederive: Box::new(|_| Err("no command of these tests came as GraphQL".into())),
+        rederive: Arc::new(|_| Err("no command of these tests came as GraphQL".into())),
         batch: 500,
     })
     .await

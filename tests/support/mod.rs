@@ -9,4 +9,5 @@ pub mod kinds;
 pub mod market;
 pub mod party;
 pub mod program;
+pub mod replays;
 pub mod server;

@@ -116,7 +116,7 @@ impl Server {
             receipt_key: Some(*self.market.pipeline.house().receipt_key().public()),
             checkpoint_dir: Some(self.market.dir().join("checkpoints")),
             checkpoints: Vec::new(),
-            rederive: Box::new(|body| {
+            rederive: Arc::new(|body| {
                 let derived = api::graphql::command_of(body);
                 derived.map(|(ledger_id, body)| (ledger_id, body.encode_to_vec())).map_err(|e| e.to_string())
             }),

@@ -7,7 +7,7 @@ pub(crate) mod amount;
 pub(crate) mod client;
 mod evidence;
 mod export;
-mod export_log;
+mod export_tiles;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod keys;
@@ -17,6 +17,7 @@ pub(crate) mod money;
 pub(crate) mod place;
 mod psql;
 mod receipts;
+mod replay;
 pub(crate) mod stop;
 pub(crate) mod table;
 mod trade;
@@ -60,8 +61,11 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Write everything that proves an order, for `econ verify bundle` on any machine
     Evidence(evidence::EvidenceArgs),
-    /// Rebuild everything from the command log alone
-    Replay(verify::ReplayArgs),
+    /// Rebuild everything from the command log alone, and compare it
+    Replay(replay::ReplayArgs),
+    /// List and remove the databases that `econ replay --keep` left
+    #[command(subcommand)]
+    Kept(replay::KeptCommand),
     /// Bring the database up to this program
     Migrate(verify::MigrateArgs),
     /// Open psql on the ledger, for reading
@@ -158,7 +162,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         }
         Command::Verify(args) => return verify::verify(args).await.map(yes_or_no),
         Command::Evidence(args) => evidence::evidence(args).await?,
-        Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
+        Command::Replay(args) => return replay::replay(args).await.map(yes_or_no),
+        Command::Kept(command) => replay::run_kept(command).await?,
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,

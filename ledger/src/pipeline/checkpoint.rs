@@ -11,7 +11,7 @@ use proto::merkle::TreeHash;
 use proto::note::{Checkpoint, NoteName, parse_and_verify, parse_timed, sign_timed_checkpoint};
 use tokio_postgres::{Client, NoTls};
 
-use super::Shared;
+use super::{Shared, Stage};
 use crate::error::Error;
 use crate::receipts::log::FOREST;
 
@@ -28,6 +28,9 @@ pub(super) async fn keep(shared: Arc<Shared>, ledger_id: u32) {
     loop {
         pause(&shared).await;
         let last = shared.drained();
+        if shared.dead() {
+            return;
+        }
         match make(&shared, ledger_id, done).await {
             Ok(size) => done = size,
             Err(error) => tracing::error!(%error, ledger_id, "no checkpoint was made"),
@@ -76,9 +79,19 @@ async fn make(shared: &Shared, ledger_id: u32, done: i64) -> Upkeep<i64> {
         let checkpoint =
             Checkpoint { origin, size: u64::try_from(size)?, root: TreeHash::from_slice(&root)? };
         let note = sign_timed_checkpoint(&checkpoint, shared.options.house.receipt_key(), time_s);
+        if shared.dies_at(Stage::CheckpointSigned) {
+            return Ok(done);
+        }
         client
             .query_one("select receipts.store_checkpoint($1, $2, $3, $4)", &[&id, &size, &root, &note])
             .await?;
+        if shared.dies_at(Stage::CheckpointStored) {
+            return Ok(done);
+        }
+        if shared.dies_at(Stage::CheckpointHalfWritten) {
+            half_written(&path(&shared.options.checkpoint_dir, ledger_id), note.as_bytes())?;
+            return Ok(done);
+        }
         keep_outside(shared, ledger_id, note).await?;
     }
     drop(client);
@@ -174,6 +187,16 @@ pub(crate) fn path(dir: &Path, ledger_id: u32) -> PathBuf {
         return dir.join("forest.checkpoint");
     }
     dir.join(format!("ledger-{ledger_id}.checkpoint"))
+}
+
+/// What a process leaves that dies while it writes.
+fn half_written(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(&bytes[..bytes.len() / 2])?;
+    file.keep().map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Replaces a file whole or not at all: written beside, fsynced, renamed, folder fsynced. The folder is made when missing.

@@ -8,6 +8,7 @@ mod anew;
 #[cfg(test)]
 mod attacks;
 mod checkpoint;
+mod drill;
 pub(crate) mod entry;
 mod forest;
 mod keeper;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 pub use checkpoint::write_durably;
+pub use drill::{Chance, Drill, Stage};
 pub use entry::{RULES_VERSION, request_digest};
 
 use crate::args;
@@ -163,6 +165,8 @@ pub(crate) struct Shared {
     drained: AtomicBool,
     /// The latest time that a checkpoint of these ledgers states, Unix microseconds.
     signed_us: AtomicI64,
+    drill: Option<Drill>,
+    dead: AtomicBool,
 }
 
 impl Shared {
@@ -179,9 +183,48 @@ impl Shared {
             && include_by_us(accepted_at_us) > self.signed_us.load(Ordering::Acquire)
     }
 
-    /// The writers have answered everything and are gone.
+    /// The writers are gone: they have answered everything, or a drill has let them die.
     fn drained(&self) -> bool {
-        self.drained.load(Ordering::Acquire)
+        self.drained.load(Ordering::Acquire) || self.dead()
+    }
+
+    /// A drill has let this pipeline die: nothing of it does anything any more.
+    fn dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// Whether a drill lets the pipeline die at this stage; then it is dead.
+    fn dies_at(&self, stage: Stage) -> bool {
+        let dies = self.drill.as_ref().is_some_and(|drill| (drill.dies)(stage));
+        if dies {
+            self.dead.store(true, Ordering::Release);
+        }
+        dies
+    }
+
+    /// Chance for a request; a drill's, if it brings its own.
+    fn chance(&self, purpose: &str, request_digest: &[u8]) -> [u8; 32] {
+        match self.drill.as_ref().and_then(|drill| drill.chance.as_ref()) {
+            Some(chance) => chance(&[purpose.as_bytes(), request_digest].concat()),
+            None => rand::rng().random(),
+        }
+    }
+
+    /// A UUIDv7 at the command's own time: derived ids share its timestamp.
+    fn command_id(&self, accepted_at_us: i64, request_digest: &[u8]) -> Uuid {
+        let ms = u64::try_from(accepted_at_us / 1_000).unwrap_or_default();
+        let chance = self.chance("command", request_digest);
+        let random: [u8; 10] = std::array::from_fn(|n| chance[n]);
+        uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
+    }
+
+    /// Whatever a command of this kind needs from randomness: recorded with it, so that replay takes the same.
+    fn recorded(&self, kind: &str, request_digest: &[u8]) -> String {
+        if kind == "accept_offer" {
+            let nonce = &self.chance("ticket nonce", request_digest)[..16];
+            return serde_json::json!({ "ticket_nonce": hex::encode(nonce) }).to_string();
+        }
+        "{}".to_owned()
     }
 
     /// No new commands are taken.
@@ -202,6 +245,15 @@ pub struct Pipeline {
 impl Pipeline {
     /// Starts a writer for each ledger, the keeper of its checkpoints, the keeper of its books, and the forest's. Must be called inside a tokio runtime.
     pub fn start(options: PipelineOptions) -> Self {
+        Self::launch(options, None)
+    }
+
+    /// The same for a failure drill, which may let it die.
+    pub fn start_drill(options: PipelineOptions, drill: Drill) -> Self {
+        Self::launch(options, Some(drill))
+    }
+
+    fn launch(options: PipelineOptions, drill: Option<Drill>) -> Self {
         let (wakes, _) = broadcast::channel(4_096);
         let ledger_ids = options.ledger_ids.clone();
         let shared = Arc::new(Shared {
@@ -211,6 +263,8 @@ impl Pipeline {
             stopping: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             signed_us: AtomicI64::new(0),
+            drill,
+            dead: AtomicBool::new(false),
         });
         let mut queues = HashMap::new();
         let mut writers = Vec::new();
@@ -247,7 +301,7 @@ impl Pipeline {
         let nonce = submission.nonce.clone();
         let accepted_at_us = self.shared.accept_us();
         let entry = Entry {
-            command_id: command_id_at(accepted_at_us),
+            command_id: self.shared.command_id(accepted_at_us, digest.as_ref()),
             actor_id: submission.actor.as_uuid(),
             key_id: submission.key.id().into(),
             idempotency_key: Some(submission.idempotency_key),
@@ -262,7 +316,7 @@ impl Pipeline {
             signed_body: submission.signed_body.map(|body| body.to_vec()),
             accepted_at_us,
             simulated: self.shared.options.clock.is_simulated(),
-            recorded: recorded(kind),
+            recorded: self.shared.recorded(kind, digest.as_ref()),
             forced_code: None,
         };
         verify(&entry, submission.ledger_id, &submission.key, nonce)?;
@@ -431,22 +485,6 @@ fn verify(entry: &Entry, ledger_id: u32, key: &PublicKey, nonce: Option<String>)
         return Err(refused("its signed bytes name another request"));
     }
     Ok(())
-}
-
-/// A UUIDv7 at the command's own time: derived ids share its timestamp.
-pub(crate) fn command_id_at(accepted_at_us: i64) -> Uuid {
-    let ms = u64::try_from(accepted_at_us / 1_000).unwrap_or_default();
-    let random: [u8; 10] = rand::rng().random();
-    uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
-}
-
-/// Whatever a command of this kind needs from randomness: recorded with it, so that replay takes the same.
-fn recorded(kind: &str) -> String {
-    if kind == "accept_offer" {
-        let nonce: [u8; 16] = rand::rng().random();
-        return serde_json::json!({ "ticket_nonce": hex::encode(nonce) }).to_string();
-    }
-    "{}".to_owned()
 }
 
 /// Where the newest checkpoint of a ledger (0: of the forest) is kept outside the database.

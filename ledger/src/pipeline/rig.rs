@@ -65,7 +65,10 @@ impl Scribe {
 /// An offer, of about the size that offers have.
 fn command(seq: i64, subject_id: Uuid, key: &KeyPair) -> (Entry, Decided) {
     let at_us = 1_795_000_000_000_000 + seq * 1_000;
-    let command_id = super::command_id_at(at_us);
+    let ms = u64::try_from(at_us / 1_000).unwrap_or_default();
+    let mut chance = [0; 10];
+    chance[2..].copy_from_slice(&seq.to_be_bytes());
+    let command_id = uuid::Builder::from_unix_timestamp_millis(ms, &chance).into_uuid();
     let entry = Entry {
         command_id,
         actor_id: Uuid::from_u128(7),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto::ids::KeyId;
+use proto::ids::{KeyId, ReceiptId};
 use proto::keys::PublicKey;
 use proto::prost::Message as _;
 use proto::{command, v1};
@@ -100,6 +100,102 @@ fn of_row(row: &Row) -> Result<Stored, tokio_postgres::Error> {
         rules_version: row.try_get(22)?,
         receipt,
     })
+}
+
+/// The command as a log file holds it. `None`: it has no receipt.
+pub(crate) fn to_log_entry(stored: &Stored) -> Option<v1::LogEntry> {
+    let entry = &stored.entry;
+    Some(v1::LogEntry {
+        envelope: stored.receipt.as_ref()?.envelope.clone(),
+        body: entry.body.clone(),
+        signature_base: entry.signature_base.clone(),
+        signature: entry.signature.clone(),
+        content_type: entry.content_type.clone(),
+        signed_body: entry.signed_body.clone(),
+        recorded: entry.recorded.clone(),
+        forced_code: entry.forced_code.clone(),
+    })
+}
+
+/// And back: whatever the receipt states is taken from there. Says what cannot be read.
+pub(crate) fn of_log_entry(entry: v1::LogEntry) -> Result<(u32, Stored), String> {
+    let envelope = v1::Envelope::decode(entry.envelope.as_slice()).map_err(|e| e.to_string())?;
+    let receipt = v1::Receipt::decode(envelope.payload.as_slice()).map_err(|e| e.to_string())?;
+    let id = |name: &str, bytes: &[u8]| {
+        uuid::Uuid::from_slice(bytes).map_err(|_| format!("its receipt's {name} is no id"))
+    };
+    let subject_id = id("subject_id", &receipt.subject_id)?;
+    let ledger_id = receipt.ledger_id;
+    let stored = Stored {
+        seq: i64::try_from(receipt.seq).map_err(|e| e.to_string())?,
+        entry: Entry {
+            command_id: id("command_id", &receipt.command_id)?,
+            actor_id: id("actor_id", &receipt.actor_id)?,
+            key_id: receipt.key_id,
+            idempotency_key: None,
+            nonce: None,
+            kind: receipt.kind,
+            args: String::new(),
+            request_digest: receipt.request_digest,
+            body: entry.body,
+            signature_base: entry.signature_base,
+            signature: entry.signature,
+            content_type: entry.content_type,
+            signed_body: entry.signed_body,
+            accepted_at_us: receipt.accepted_at_us,
+            simulated: receipt.simulated,
+            recorded: entry.recorded,
+            forced_code: entry.forced_code,
+        },
+        code: receipt.code,
+        subject_kind: receipt.subject_kind,
+        subject_id,
+        facts: receipt.facts_json,
+        at_us: receipt.ledger_time_us,
+        rules_version: i32::try_from(receipt.rules_version).map_err(|e| e.to_string())?,
+        receipt: Some(StoredReceipt {
+            receipt_id: ReceiptId::of(&envelope.payload).into(),
+            subject_id,
+            prev: (!receipt.prev.is_empty()).then_some(receipt.prev),
+            envelope: entry.envelope,
+        }),
+    };
+    Ok((ledger_id, stored))
+}
+
+/// The first column in which a command of the database is not what its receipt states; its signed bytes hold the rest.
+pub(crate) fn disagreement(here: &Stored, stated: &Stored) -> Option<&'static str> {
+    macro_rules! compare {
+        ($($($field:ident).+),*) => {$(
+            if here.$($field).+ != stated.$($field).+ {
+                return Some(concat!($(stringify!($field), " "),+).trim_start_matches("entry ").trim_end());
+            }
+        )*};
+    }
+    compare!(
+        seq,
+        entry.command_id,
+        entry.actor_id,
+        entry.key_id,
+        entry.kind,
+        entry.request_digest,
+        entry.accepted_at_us,
+        entry.simulated,
+        code,
+        subject_kind,
+        subject_id,
+        facts,
+        at_us,
+        rules_version
+    );
+    let (one, other) = (here.receipt.as_ref()?, stated.receipt.as_ref()?);
+    if one.receipt_id != other.receipt_id {
+        return Some("receipt_id");
+    }
+    if one.subject_id != other.subject_id || one.prev != other.prev {
+        return Some("prev");
+    }
+    None
 }
 
 /// Every public key that was ever registered. A key whose id is not its hash is left out, and so verifies nothing.

@@ -1,9 +1,10 @@
 //! `receipts.share` and `receipts.replay`: a real market under load, where its writer's time goes, and its log replayed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ledger::cluster::Cluster;
-use ledger::{Reader, receipts, replay, verify};
+use ledger::{Reader, receipts, replay};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -11,7 +12,7 @@ use super::super::cycle::{self, WARM_UP};
 use super::{ReceiptsArgs, per_second};
 use crate::bench::figures::Figures;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::place::{DATABASE, connect};
+use crate::cli::place::DATABASE;
 use crate::cli::verify::{BATCH, rederive};
 
 const BUYERS: usize = 32;
@@ -55,24 +56,9 @@ pub(super) async fn measure(
 
 /// Commands per second of replaying the whole log.
 async fn replay(cluster: &Cluster) -> Outcome<f64> {
-    let source = connect(&cluster.config(DATABASE, "econ_auditor")).await?;
-    let scratch = verify::Scratch::create(&cluster.config("postgres", cluster.superuser())).await?;
-    let replayed = async {
-        let target = scratch.load().await?;
-        let began = Instant::now();
-        let replayed = replay::replay_ledger(&source, &target, LEDGER, BATCH, &rederive).await?;
-        Ok::<_, ledger::Error>((replayed, began.elapsed()))
-    }
-    .await;
-    scratch.drop().await?;
-    let (replayed, took) = replayed?;
-    if let Some(problem) = replayed.problem {
-        return Err(Failure::outside(format!(
-            "the replay stopped at {}: {}",
-            problem.place, problem.message
-        )));
-    }
-    Ok(per_second(usize::try_from(replayed.commands).unwrap_or(usize::MAX), took))
+    let source = cluster.config(DATABASE, "econ_auditor");
+    let admin = cluster.config("postgres", cluster.superuser());
+    Ok(replay::rate(&source, &admin, BATCH, Arc::new(rederive)).await?.per_second())
 }
 
 async fn size(reader: &Reader) -> Outcome<u64> {

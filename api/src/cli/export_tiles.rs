@@ -1,4 +1,4 @@
-//! `econ export log`: a log's checkpoint and tiles in the layout of C2SP tlog-tiles, for any web server.
+//! `econ export tiles`: a log's checkpoint and tiles in the layout of C2SP tlog-tiles, for any web server.
 
 use std::path::Path;
 

@@ -1,0 +1,336 @@
+//! What of a replay needs no database: signatures, digests, arguments, leaves. It is done on other threads while Postgres
+//! decides what came before, a bounded number of batches ahead and in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::ids::ReceiptId;
+use proto::keys::PublicKey;
+use proto::merkle::{TreeHash, leaf_hash};
+use proto::prost::Message as _;
+use proto::{dsse, v1};
+use tokio::sync::mpsc;
+
+use super::source::{Item, Log, What, bytes_of};
+use super::{ReplayOptions, Until};
+use crate::error::Error;
+use crate::pipeline::entry::{Entry, Sealed};
+use crate::verify::Problem;
+use crate::verify::stored::{self, Keys, Rederive, Stored};
+
+/// A batch ends when it has so many bytes, whatever its number of commands.
+const BATCH_BYTES: usize = 32 << 20;
+/// Kinds that write what ledgers share: agents, keys and assets.
+const SHARED: [&str; 3] = ["genesis", "register_agent", "revoke_key"];
+/// Fewer commands are not worth a thread.
+const THREAD_COMMANDS: usize = 16;
+
+/// What goes to whoever drives the database.
+pub(super) enum Step {
+    /// Commands to decide, in one transaction.
+    Decide(Batch),
+    /// A checkpoint that covers everything of its ledger up to here.
+    Checkpoint { ledger_id: u32, size: i64, note: String },
+    /// Leaves behind the end of the replay, which the next checkpoint of their ledger covers.
+    Beyond { ledger_id: u32, leaves: Vec<TreeHash> },
+}
+
+/// Commands of one ledger and one version of the rules.
+pub(super) struct Batch {
+    pub(super) ledger_id: u32,
+    pub(super) rules_version: i32,
+    pub(super) commands: Vec<Checked>,
+    /// Where the log cannot be believed: what comes after it is not replayed.
+    pub(super) problem: Option<Problem>,
+    /// The first receipt that is not signed by the receipt key.
+    pub(super) unsigned: Option<Problem>,
+}
+
+/// A command whose signed bytes say what was executed.
+pub(super) struct Checked {
+    pub(super) at_us: i64,
+    pub(super) seq: i64,
+    pub(super) entry: Entry,
+    /// Of the stored receipt: what must come out again.
+    pub(super) payload: Vec<u8>,
+    /// The stored receipt as it is sealed again.
+    pub(super) sealed: Sealed,
+    pub(super) leaf: TreeHash,
+    unsigned: Option<String>,
+}
+
+/// Reads the log, checks it and hands it on, until its end, until the end that was asked for (and from there to each ledger's
+/// next checkpoint), or until nobody listens any more.
+pub(super) async fn run(
+    log: &mut Log<'_>,
+    options: &ReplayOptions,
+    steps: mpsc::Sender<Step>,
+) -> Result<(), Error> {
+    let several = log.ledgers().len() > 1;
+    let mut run = Run {
+        options,
+        steps,
+        receipt_keys: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        several,
+        keys: Arc::new(log.keys()),
+        ended: false,
+        unpromised: log.ledgers().iter().map(|ledger| ledger.ledger_id).collect(),
+    };
+    loop {
+        let items = log.chunk().await?;
+        if items.is_empty() {
+            return run.flush_all().await.map(drop);
+        }
+        let keys = log.keys();
+        if keys.len() != run.keys.len() {
+            run.keys = Arc::new(keys);
+        }
+        for item in items {
+            if !run.take(item).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+struct Run<'a> {
+    options: &'a ReplayOptions,
+    steps: mpsc::Sender<Step>,
+    /// The key that signs a ledger's receipts: the one that is trusted, else the one of its genesis.
+    receipt_keys: BTreeMap<u32, PublicKey>,
+    /// What is gathered for each ledger's next batch.
+    waiting: BTreeMap<u32, Vec<Stored>>,
+    several: bool,
+    keys: Arc<Keys>,
+    /// The end that was asked for is behind us.
+    ended: bool,
+    /// Ledgers whose next checkpoint after the end has not come yet.
+    unpromised: Vec<u32>,
+}
+
+impl Run<'_> {
+    /// False: nobody needs more.
+    async fn take(&mut self, item: Item) -> Result<bool, Error> {
+        if !self.ended && self.options.until.is_before(&item) {
+            self.ended = true;
+            if !self.flush_all().await? {
+                return Ok(false);
+            }
+        }
+        let goes_on = if self.ended { self.beyond(item).await? } else { self.within(item).await? };
+        Ok(goes_on && !(self.ended && self.unpromised.is_empty()))
+    }
+
+    async fn within(&mut self, item: Item) -> Result<bool, Error> {
+        let ledger_id = item.ledger_id;
+        let command = match item.what {
+            What::Checkpoint { size, note } => {
+                return Ok(self.flush(ledger_id).await?
+                    && self.send(Step::Checkpoint { ledger_id, size, note }).await);
+            }
+            What::Command(command) => command,
+        };
+        if command.seq == 1 {
+            self.learn_receipt_key(ledger_id, &command);
+        }
+        // What ledgers share is written in the order of ledger time; between two such commands, ledgers do not see one another.
+        let shared = self.several && SHARED.contains(&command.entry.kind.as_str());
+        if shared && !self.flush_all().await? {
+            return Ok(false);
+        }
+        let last = self.options.until.is_at(ledger_id, command.seq);
+        let waiting = self.waiting.entry(ledger_id).or_default();
+        if waiting.last().is_some_and(|before| before.rules_version != command.rules_version)
+            && !self.flush(ledger_id).await?
+        {
+            return Ok(false);
+        }
+        let waiting = self.waiting.entry(ledger_id).or_default();
+        waiting.push(*command);
+        let bytes: usize = waiting.iter().map(bytes_of).sum();
+        if (waiting.len() >= self.options.batch.max(1) || bytes >= BATCH_BYTES || shared)
+            && !self.flush(ledger_id).await?
+        {
+            return Ok(false);
+        }
+        if last {
+            self.ended = true;
+            return self.flush_all().await;
+        }
+        Ok(true)
+    }
+
+    async fn beyond(&mut self, item: Item) -> Result<bool, Error> {
+        let ledger_id = item.ledger_id;
+        if !self.unpromised.contains(&ledger_id) {
+            return Ok(true);
+        }
+        let step = match item.what {
+            What::Checkpoint { size, note } => {
+                self.unpromised.retain(|id| *id != ledger_id);
+                Step::Checkpoint { ledger_id, size, note }
+            }
+            What::Command(command) => {
+                let leaves = command.receipt.iter().map(|receipt| leaf_hash(&receipt.envelope)).collect();
+                Step::Beyond { ledger_id, leaves }
+            }
+        };
+        Ok(self.send(step).await)
+    }
+
+    async fn flush_all(&mut self) -> Result<bool, Error> {
+        let ledgers: Vec<u32> = self.waiting.keys().copied().collect();
+        for ledger_id in ledgers {
+            if !self.flush(ledger_id).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn flush(&mut self, ledger_id: u32) -> Result<bool, Error> {
+        let commands = self.waiting.remove(&ledger_id).unwrap_or_default();
+        if commands.is_empty() {
+            return Ok(true);
+        }
+        let keys = Arc::clone(&self.keys);
+        let rederive = Arc::clone(&self.options.rederive);
+        let receipt_key = self.options.receipt_key.or_else(|| self.receipt_keys.get(&ledger_id).copied());
+        let check = move || check(ledger_id, commands, &keys, receipt_key.as_ref(), rederive.as_ref());
+        let batch = tokio::task::spawn_blocking(check)
+            .await
+            .map_err(|error| Error::new("UB900", format!("checking a log was given up: {error}")))?;
+        let whole = batch.problem.is_none();
+        Ok(self.send(Step::Decide(batch)).await && whole)
+    }
+
+    async fn send(&self, step: Step) -> bool {
+        self.steps.send(step).await.is_ok()
+    }
+
+    fn learn_receipt_key(&mut self, ledger_id: u32, genesis: &Stored) {
+        if let Some(key) = receipt_key_of(&genesis.entry.body) {
+            self.receipt_keys.insert(ledger_id, key);
+        }
+    }
+}
+
+/// The receipt key that a genesis registers.
+pub(super) fn receipt_key_of(body: &[u8]) -> Option<PublicKey> {
+    let body = v1::CommandBody::decode(body).ok()?;
+    let Some(v1::command_body::Kind::Genesis(genesis)) = body.kind else { return None };
+    let key = genesis.keys.into_iter().find(|key| key.purpose() == v1::KeyPurpose::Receipt)?;
+    PublicKey::from_slice(&key.public_key).ok()
+}
+
+impl Until {
+    /// Whether the end lies before this item.
+    fn is_before(&self, item: &Item) -> bool {
+        // A checkpoint has the time of the command before it.
+        matches!(self, Self::Time(us) if item.at_us > *us)
+    }
+
+    /// Whether the end is this command.
+    fn is_at(&self, ledger_id: u32, seq: i64) -> bool {
+        *self == Self::Seq { ledger_id: Some(ledger_id), seq }
+    }
+}
+
+fn check(
+    ledger_id: u32,
+    commands: Vec<Stored>,
+    keys: &Keys,
+    receipt_key: Option<&PublicKey>,
+    rederive: &Rederive,
+) -> Batch {
+    let rules_version = commands.first().map_or(0, |command| command.rules_version);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = commands.len().div_ceil(threads).max(THREAD_COMMANDS);
+    let one = |command: &Stored| check_one(ledger_id, command, keys, receipt_key, rederive);
+    let mut results: Vec<Result<Checked, Problem>> = Vec::with_capacity(commands.len());
+    std::thread::scope(|scope| {
+        let mut parts = commands.chunks(part);
+        // The first part is this thread's own.
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> =
+            parts.map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())).collect();
+        results.extend(first.iter().map(one));
+        for other in others {
+            match other.join() {
+                Ok(checked) => results.extend(checked),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    let mut batch = Batch {
+        ledger_id,
+        rules_version,
+        commands: Vec::with_capacity(results.len()),
+        problem: None,
+        unsigned: None,
+    };
+    for result in results {
+        match result {
+            Ok(checked) => {
+                if let (None, Some(why)) = (&batch.unsigned, &checked.unsigned) {
+                    let place = format!("receipts.receipts seq {}", checked.seq);
+                    batch.unsigned = Some(Problem { place, message: why.clone() });
+                }
+                batch.commands.push(checked);
+            }
+            Err(problem) => {
+                batch.problem = Some(problem);
+                break;
+            }
+        }
+    }
+    batch
+}
+
+fn check_one(
+    ledger_id: u32,
+    command: &Stored,
+    keys: &Keys,
+    receipt_key: Option<&PublicKey>,
+    rederive: &Rederive,
+) -> Result<Checked, Problem> {
+    let at =
+        |table: &str, message: String| Problem { place: format!("{table} seq {}", command.seq), message };
+    let signed = stored::check_signed(command, ledger_id, keys, rederive)
+        .map_err(|message| at("base.commands", message))?;
+    let entry =
+        stored::replayable(command, &signed).map_err(|error| at("base.commands", error.to_string()))?;
+    let receipt =
+        command.receipt.as_ref().ok_or_else(|| at("receipts.receipts", "this receipt is missing".into()))?;
+    let envelope = v1::Envelope::decode(receipt.envelope.as_slice())
+        .map_err(|error| at("receipts.receipts", format!("its envelope does not decode: {error}")))?;
+    let unsigned = match receipt_key {
+        None => Some("no receipt key was registered at genesis".to_owned()),
+        Some(key) => {
+            let trusted = |key_id: &proto::ids::KeyId| (*key_id == key.id()).then_some(*key);
+            dsse::verify(&envelope, &dsse::payload_type::<v1::Receipt>(), trusted)
+                .err()
+                .map(|e| e.to_string())
+        }
+    };
+    // From the payload, not from the columns: what replay seals must be what the receipt says.
+    let stated = v1::Receipt::decode(envelope.payload.as_slice())
+        .map_err(|error| at("receipts.receipts", format!("its payload is not a Receipt: {error}")))?;
+    let sealed = Sealed {
+        seq: command.seq,
+        receipt_id: ReceiptId::of(&envelope.payload),
+        subject_id: uuid::Uuid::from_slice(&stated.subject_id).unwrap_or_default(),
+        prev: (!stated.prev.is_empty()).then_some(stated.prev),
+        envelope: receipt.envelope.clone(),
+    };
+    Ok(Checked {
+        at_us: command.at_us,
+        seq: command.seq,
+        entry,
+        payload: envelope.payload,
+        sealed,
+        leaf: leaf_hash(&receipt.envelope),
+        unsigned,
+    })
+}
