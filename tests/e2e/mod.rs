@@ -6,3 +6,4 @@ mod crash;
 mod demo;
 mod kill;
 mod ledger_cli;
+mod replay_cli;
