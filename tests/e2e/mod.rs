@@ -9,3 +9,4 @@ mod kill;
 mod ledger_cli;
 mod receipts_cli;
 mod witness_cli;
+mod replay_cli;

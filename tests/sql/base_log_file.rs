@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use ledger::replay::{FileLog, Source, Until, export};
-use ledger::verify::{self, Expected, TEXT_FORMS};
+use ledger::verify::{self, Expected, Extent, TEXT_FORMS};
 use proto::keys::KeyPair;
 use tempfile::TempDir;
 
@@ -53,7 +53,9 @@ async fn everything_comes_out_of_an_exported_log_without_its_database() {
         let again = replayed(&Source::File(path.clone()), options(batch), Some(expected.clone())).await;
         assert!(again.proof.passed(), "batches of {batch}: {:#?}", again.proof.problems());
         assert_eq!(i64::try_from(again.proof.replayed.commands).unwrap(), last);
-        assert!(again.proof.tables.iter().all(|table| table.stored == Some(table.replayed)));
+        // But for those that the schema itself fills.
+        let compared = again.proof.tables.iter().filter(|table| table.extent == Extent::Whole);
+        assert!(compared.clone().count() > 35 && compared.clone().all(|table| table.stored == Some(table.replayed)));
         assert!(again.proof.replayed.ledgers[0].checkpoints > 0);
         again.drop().await;
     }

@@ -39,6 +39,8 @@ pub async fn busy() -> Market {
     let wrong = market.disputed().await;
     market.hand_must(Hand::Verifier, kinds::judge(wrong.order, "wrong_output")).await;
     market.refunded().await;
+    let regretted = market.asked().await;
+    market.must(&market.buyer, kinds::cancel_rfq(regretted.rfq)).await;
     // Refusals of each layer: key reused, nonce reused, unknown key, purpose, domain.
     market.buyer.must(&market.pipeline, "used", Kind::OpenRfq(kinds::rfq(market.id()))).await;
     let reused = market.buyer.send(&market.pipeline, "used", Kind::OpenRfq(kinds::rfq(market.id()))).await;

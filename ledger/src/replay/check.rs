@@ -39,6 +39,10 @@ pub(super) enum Step {
 pub(super) struct Batch {
     pub(super) ledger_id: u32,
     pub(super) rules_version: i32,
+    /// As they go into `base.decide`.
+    pub(super) entries: Vec<Entry>,
+    /// The stored receipts as they are sealed again.
+    pub(super) sealed: Vec<Sealed>,
     pub(super) commands: Vec<Checked>,
     /// Where the log cannot be believed: what comes after it is not replayed.
     pub(super) problem: Option<Problem>,
@@ -50,13 +54,25 @@ pub(super) struct Batch {
 pub(super) struct Checked {
     pub(super) at_us: i64,
     pub(super) seq: i64,
-    pub(super) entry: Entry,
     /// Of the stored receipt: what must come out again.
     pub(super) payload: Vec<u8>,
-    /// The stored receipt as it is sealed again.
-    pub(super) sealed: Sealed,
     pub(super) leaf: TreeHash,
+}
+
+/// What the check of one command gives.
+struct Good {
+    checked: Checked,
+    entry: Entry,
+    sealed: Sealed,
+    /// Why the receipt key did not sign its receipt.
     unsigned: Option<String>,
+}
+
+/// A batch that is being gathered.
+#[derive(Default)]
+struct Gathered {
+    commands: Vec<Stored>,
+    bytes: usize,
 }
 
 /// Reads the log, checks it and hands it on, until its end, until the end that was asked for (and from there to each ledger's
@@ -73,7 +89,7 @@ pub(super) async fn run(
         receipt_keys: BTreeMap::new(),
         waiting: BTreeMap::new(),
         several,
-        keys: Arc::new(log.keys()),
+        keys: log.keys(),
         ended: false,
         unpromised: log.ledgers().iter().map(|ledger| ledger.ledger_id).collect(),
     };
@@ -82,10 +98,7 @@ pub(super) async fn run(
         if items.is_empty() {
             return run.flush_all().await.map(drop);
         }
-        let keys = log.keys();
-        if keys.len() != run.keys.len() {
-            run.keys = Arc::new(keys);
-        }
+        run.keys = log.keys();
         for item in items {
             if !run.take(item).await? {
                 return Ok(());
@@ -100,7 +113,7 @@ struct Run<'a> {
     /// The key that signs a ledger's receipts: the one that is trusted, else the one of its genesis.
     receipt_keys: BTreeMap<u32, PublicKey>,
     /// What is gathered for each ledger's next batch.
-    waiting: BTreeMap<u32, Vec<Stored>>,
+    waiting: BTreeMap<u32, Gathered>,
     several: bool,
     keys: Arc<Keys>,
     /// The end that was asked for is behind us.
@@ -140,18 +153,17 @@ impl Run<'_> {
             return Ok(false);
         }
         let last = self.options.until.is_at(ledger_id, command.seq);
-        let waiting = self.waiting.entry(ledger_id).or_default();
-        if waiting.last().is_some_and(|before| before.rules_version != command.rules_version)
+        let waiting = self.waiting.get(&ledger_id).and_then(|waiting| waiting.commands.last());
+        if waiting.is_some_and(|before| before.rules_version != command.rules_version)
             && !self.flush(ledger_id).await?
         {
             return Ok(false);
         }
         let waiting = self.waiting.entry(ledger_id).or_default();
-        waiting.push(*command);
-        let bytes: usize = waiting.iter().map(bytes_of).sum();
-        if (waiting.len() >= self.options.batch.max(1) || bytes >= BATCH_BYTES || shared)
-            && !self.flush(ledger_id).await?
-        {
+        waiting.bytes += bytes_of(&command);
+        waiting.commands.push(*command);
+        let full = waiting.commands.len() >= self.options.batch.max(1) || waiting.bytes >= BATCH_BYTES;
+        if (full || shared) && !self.flush(ledger_id).await? {
             return Ok(false);
         }
         if last {
@@ -190,7 +202,7 @@ impl Run<'_> {
     }
 
     async fn flush(&mut self, ledger_id: u32) -> Result<bool, Error> {
-        let commands = self.waiting.remove(&ledger_id).unwrap_or_default();
+        let commands = self.waiting.remove(&ledger_id).unwrap_or_default().commands;
         if commands.is_empty() {
             return Ok(true);
         }
@@ -248,7 +260,7 @@ fn check(
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = commands.len().div_ceil(threads).max(THREAD_COMMANDS);
     let one = |command: &Stored| check_one(ledger_id, command, keys, receipt_key, rederive);
-    let mut results: Vec<Result<Checked, Problem>> = Vec::with_capacity(commands.len());
+    let mut results: Vec<Result<Good, Problem>> = Vec::with_capacity(commands.len());
     std::thread::scope(|scope| {
         let mut parts = commands.chunks(part);
         // The first part is this thread's own.
@@ -266,18 +278,22 @@ fn check(
     let mut batch = Batch {
         ledger_id,
         rules_version,
+        entries: Vec::with_capacity(results.len()),
+        sealed: Vec::with_capacity(results.len()),
         commands: Vec::with_capacity(results.len()),
         problem: None,
         unsigned: None,
     };
     for result in results {
         match result {
-            Ok(checked) => {
-                if let (None, Some(why)) = (&batch.unsigned, &checked.unsigned) {
-                    let place = format!("receipts.receipts seq {}", checked.seq);
-                    batch.unsigned = Some(Problem { place, message: why.clone() });
+            Ok(good) => {
+                if let (None, Some(message)) = (&batch.unsigned, good.unsigned) {
+                    let place = format!("receipts.receipts seq {}", good.checked.seq);
+                    batch.unsigned = Some(Problem { place, message });
                 }
-                batch.commands.push(checked);
+                batch.entries.push(good.entry);
+                batch.sealed.push(good.sealed);
+                batch.commands.push(good.checked);
             }
             Err(problem) => {
                 batch.problem = Some(problem);
@@ -294,7 +310,7 @@ fn check_one(
     keys: &Keys,
     receipt_key: Option<&PublicKey>,
     rederive: &Rederive,
-) -> Result<Checked, Problem> {
+) -> Result<Good, Problem> {
     let at =
         |table: &str, message: String| Problem { place: format!("{table} seq {}", command.seq), message };
     let signed = stored::check_signed(command, ledger_id, keys, rederive)
@@ -324,13 +340,7 @@ fn check_one(
         prev: (!stated.prev.is_empty()).then_some(stated.prev),
         envelope: receipt.envelope.clone(),
     };
-    Ok(Checked {
-        at_us: command.at_us,
-        seq: command.seq,
-        entry,
-        payload: envelope.payload,
-        sealed,
-        leaf: leaf_hash(&receipt.envelope),
-        unsigned,
-    })
+    let leaf = leaf_hash(&receipt.envelope);
+    let checked = Checked { at_us: command.at_us, seq: command.seq, payload: envelope.payload, leaf };
+    Ok(Good { checked, entry, sealed, unsigned })
 }

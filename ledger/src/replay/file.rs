@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proto::keys::PublicKey;
 use proto::prost::Message as _;
@@ -150,7 +151,7 @@ pub struct FileLog {
     path: PathBuf,
     reader: Option<BufReader<File>>,
     ledgers: Vec<LedgerInfo>,
-    keys: Keys,
+    keys: Arc<Keys>,
 }
 
 impl FileLog {
@@ -166,7 +167,7 @@ impl FileLog {
         let mut reader = BufReader::with_capacity(1 << 16, file);
         prove(&path, &mut reader)?;
         reader.seek(SeekFrom::Start(0)).map_err(|error| unreadable(&path, &error.to_string()))?;
-        let mut log = Self { path, reader: Some(reader), ledgers: Vec::new(), keys: Keys::new() };
+        let mut log = Self { path, reader: Some(reader), ledgers: Vec::new(), keys: Arc::default() };
         log.read_head()?;
         Ok(log)
     }
@@ -177,8 +178,8 @@ impl FileLog {
     }
 
     /// The public keys in it.
-    pub(super) fn keys(&self) -> Keys {
-        self.keys.clone()
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys)
     }
 
     fn read_head(&mut self) -> Result<(), Error> {
@@ -213,7 +214,9 @@ impl FileLog {
         let Some(reader) = self.reader.take() else { return Ok(Vec::new()) };
         let path = self.path.clone();
         let (reader, items, keys) = blocking(move || read_chunk(&path, reader)).await?;
-        self.keys.extend(keys);
+        if !keys.is_empty() {
+            Arc::make_mut(&mut self.keys).extend(keys);
+        }
         self.reader = Some(reader);
         Ok(items)
     }

@@ -279,8 +279,7 @@ impl<'a> Driver<'a> {
         if commands.is_empty() {
             return Ok(false);
         }
-        let (entries, sealed): (Vec<Entry>, Vec<Sealed>) =
-            commands.iter().map(|checked| (checked.entry.clone(), checked.sealed.clone())).unzip();
+        let (entries, sealed) = (batch.entries, batch.sealed);
         // The receipts are known beforehand, so they go along with the question: one round trip, and Postgres stores while the
         // answers are compared. Nothing is committed before they are.
         let (begun, decided, stored) = join3(
@@ -291,7 +290,7 @@ impl<'a> Driver<'a> {
         .await;
         begun?;
         let found = match decided {
-            Ok(decided) => differs(ledger_id, &commands, &decided),
+            Ok(decided) => differs(ledger_id, &commands, &entries, &sealed, &decided),
             Err(error) => {
                 let said = error.as_db_error().map(|db| db.message().to_owned()).unwrap_or_default();
                 if said.is_empty() {
@@ -315,12 +314,10 @@ impl<'a> Driver<'a> {
         self.commands += commands.len() as u64;
         self.options.progress.fetch_add(commands.len() as u64, Ordering::Relaxed);
         if let Some(ledger) = self.ledgers.get_mut(&ledger_id) {
-            for checked in &commands {
-                ledger.append(checked.leaf);
-                if ledger.receipt_key.is_none() && checked.seq == 1 {
-                    ledger.receipt_key = check::receipt_key_of(&checked.entry.body);
-                }
+            if let (None, Some(genesis)) = (ledger.receipt_key, entries.first()) {
+                ledger.receipt_key = check::receipt_key_of(&genesis.body);
             }
+            commands.iter().for_each(|checked| ledger.append(checked.leaf));
             if let Some(last) = commands.last() {
                 (ledger.end.seq, ledger.end.at_us) = (last.seq, last.at_us);
                 ledger.end.root = ledger.frontier.root();
@@ -419,21 +416,27 @@ impl Progress {
 }
 
 /// The first command whose outcome or receipt is not the stored one.
-fn differs(ledger_id: u32, commands: &[Checked], decided: &[Decided]) -> Option<Problem> {
+fn differs(
+    ledger_id: u32,
+    commands: &[Checked],
+    entries: &[Entry],
+    sealed: &[Sealed],
+    decided: &[Decided],
+) -> Option<Problem> {
     let mut heads: HashMap<Uuid, ReceiptId> = HashMap::new();
-    for (checked, decided) in commands.iter().zip(decided) {
+    for (((checked, entry), sealed), decided) in commands.iter().zip(entries).zip(sealed).zip(decided) {
         if decided.replayed || decided.seq != checked.seq {
             let message = format!("replay gives it seq {}", decided.seq);
             return Some(Problem { place: format!("base.commands seq {}", checked.seq), message });
         }
         let head = heads.get(&decided.subject_id).map(|id| id.as_ref().to_vec());
         let prev = head.or_else(|| decided.prev.clone());
-        let payload = receipt_payload(ledger_id, &checked.entry, decided, prev.as_deref());
+        let payload = receipt_payload(ledger_id, entry, decided, prev.as_deref());
         if payload != checked.payload {
             let place = format!("receipts.receipts seq {}", checked.seq);
             return Some(Problem { place, message: difference(&payload, &checked.payload) });
         }
-        heads.insert(decided.subject_id, checked.sealed.receipt_id);
+        heads.insert(decided.subject_id, sealed.receipt_id);
     }
     None
 }

@@ -4,6 +4,7 @@
 //! time: a key that was revoked in one ledger must still have been good for what another ledger took before.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio_postgres::Client;
 
@@ -58,9 +59,9 @@ impl Log<'_> {
     }
 
     /// The public keys that are known so far.
-    pub(super) fn keys(&self) -> Keys {
+    pub(super) fn keys(&self) -> Arc<Keys> {
         match self {
-            Self::Database(log) => log.keys.clone(),
+            Self::Database(log) => Arc::clone(&log.keys),
             Self::File(log) => log.keys(),
         }
     }
@@ -79,7 +80,7 @@ pub struct DatabaseLog<'a> {
     client: &'a Client,
     ledgers: Vec<LedgerInfo>,
     cursors: Vec<Cursor>,
-    keys: Keys,
+    keys: Arc<Keys>,
 }
 
 /// How far one ledger's log has been read.
@@ -106,7 +107,7 @@ impl<'a> DatabaseLog<'a> {
             let waiting = VecDeque::new();
             cursors.push(Cursor { ledger_id, id, after: 0, limit: 64, waiting, ended: false });
         }
-        let keys = stored::read_keys(client).await?;
+        let keys = Arc::new(stored::read_keys(client).await?);
         Ok(Self { client, ledgers, cursors, keys })
     }
 
