@@ -231,6 +231,8 @@ def terms(case):
 def steps(case):
     attempts = [i.facts["attempt_id"] for i in case.items if i.ok and i.about and i.kind == "start_attempt"]
     case.attempt, reported = attempts[0] if attempts else "", None
+    ours = {"order_id": uid(case.bundle.order_id), "attempt_id": case.attempt}
+    ours["run_ticket_id"] = case.facts["run_ticket_id"]
     for item in case.items:
         said, of_offer = vars(item.body), uid(vars(item.body).get("offer_id")) == case.facts["offer_id"]
         need(item.about or item.ok and (item is case.items[0] or item.kind in ("register_agent", "revoke_key")
@@ -238,12 +240,10 @@ def steps(case):
         if item.ok and (item.about or item.kind in ("genesis", "open_rfq")):
             may = [agent_of(k.public_key) for k in case.genesis.keys if item.kind in STEPS.get(k.purpose, "").split()]
             may += [case.facts[name] for name in ("buyer_id", "provider_id") if item.kind in STEPS[name].split()]
-            need(uid(item.actor_id) in may, item.place + "this step is not this agent's to take")
             reported = said["output_hash"] if item.kind == "report_output" else reported
-            need(said.get("order_id", case.bundle.order_id) == case.bundle.order_id
-                 and said.get("output_hash", reported) == reported
-                 and uid(said.get("run_ticket_id")) in ("", case.facts["run_ticket_id"])
-                 and uid(said.get("attempt_id")) in ("", case.attempt), item.place + "about another order or output")
+            named = {name: uid(said[name]) for name in ours if name in said}
+            need(uid(item.actor_id) in may and named.items() <= ours.items() and said.get("output_hash", reported)
+                 == reported, item.place + "it is not this agent's step, or about another order or output")
 
 def metering(case):
     rows, case.proven = {hash32(data): decode("Row", data) for run in case.bundle.metering for data in run.rows}, {}
