@@ -46,7 +46,7 @@ async fn an_orders_evidence_leaves_the_house_and_is_judged_where_nothing_of_ours
         assert_eq!((&report["passed"], &report["state"]), (&true.into(), &state.into()), "{report}");
         assert_eq!(report["order_id"], order.as_str());
         let checks = report["checks"].as_array().unwrap();
-        assert_eq!(checks.len(), 14, "{report}");
+        assert_eq!(checks.len(), 17, "{report}");
         assert!(checks.iter().all(|check| check["problem"].is_null() && check["what"].is_string()));
         for list in ["timeline", "proven", "claimed", "missing"] {
             assert!(!report[list].as_array().unwrap().is_empty(), "{list}: {report}");
@@ -115,8 +115,7 @@ fn whatever_byte_changes_both_readers_say_the_same() {
         held += u32::from(here == Found::Holds);
         let Some(there) = read_in_python(&file, None) else { return };
         let same = match (&here, &there) {
-            (Found::Broken(here, _), Found::Broken(there, _)) => here == there,
-            (Found::NoBundle(_), Found::NoBundle(_)) => true,
+            (Found::Broken(..), Found::Broken(..)) | (Found::NoBundle(_), Found::NoBundle(_)) => true,
             (here, there) => here == there,
         };
         assert!(same, "{n}: {here:?} here, {there:?} in Python");

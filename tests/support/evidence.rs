@@ -1,7 +1,7 @@
 //! Evidence bundles bent by whoever wants to deceive: with the market's own receipt key, or without it.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use ledger::house::House;
 use ledger::pipeline::Submission;
@@ -10,7 +10,7 @@ use proto::evidence::{self, Trust};
 use proto::ids::{Hash32, ReceiptId};
 use proto::keys::{KeyPair, PublicKey};
 use proto::merkle::{Tree, leaf_hash};
-use proto::note::{Checkpoint, sign_checkpoint};
+use proto::note::{Checkpoint, parse_and_verify, sign_checkpoint};
 use proto::prost::Message as _;
 use proto::v1;
 use serde_json::Value;
@@ -46,27 +46,27 @@ pub fn judged_with(bytes: &[u8], trust: &Trust<'_>) -> Found {
     })
 }
 
-/// The verifier in Python, written from docs/RECEIPTS.md; `None`, and the test named as skipped, where it cannot run.
-/// ECON_TEST_EVIDENCE_PY names a folder with its packages; without it Python looks where it always does.
-pub fn read_in_python(file: &Path, receipt_key: Option<PublicKey>) -> Option<Found> {
+/// The verifier in Python.
+pub const VERIFIER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/verifier/verify_bundle.py");
+
+fn python() -> Command {
     let mut python = Command::new("python3");
     if let Some(folder) = std::env::var_os("ECON_TEST_EVIDENCE_PY") {
         python.env("PYTHONPATH", folder);
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/verifier/verify_bundle.py");
-    python.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(file);
+    python.env("PYTHONDONTWRITEBYTECODE", "1");
+    python
+}
+
+/// What it finds, written from docs/RECEIPTS.md; `None`, and the test named as skipped, where it cannot run.
+/// ECON_TEST_EVIDENCE_PY names a folder with its packages; without it Python looks where it always does.
+pub fn read_in_python(file: &Path, receipt_key: Option<PublicKey>) -> Option<Found> {
+    let mut python = python();
+    python.arg(VERIFIER).arg(file);
     if let Some(key) = receipt_key {
         python.arg("--key").arg(key.to_string());
     }
-    let said = python
-        .output()
-        .ok()
-        .filter(|said| !String::from_utf8_lossy(&said.stderr).contains("No module named"));
-    let Some(said) = said else {
-        let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        eprintln!("SKIPPED {test}: python3 with PyNaCl and blake3 is not installed");
-        return None;
-    };
+    let said = run_python(&mut python)?;
     let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     let broken = out.lines().find_map(|line| line.strip_prefix("BROKEN ")?.split_once(": "));
     Some(match (said.status.code(), broken) {
@@ -75,6 +75,27 @@ pub fn read_in_python(file: &Path, receipt_key: Option<PublicKey>) -> Option<Fou
         (Some(2), None) => Found::NoBundle(err.into_owned()),
         _ => panic!("{file:?}: {}\n{out}\n{err}", said.status),
     })
+}
+
+/// What this says under the Python reader's own parts, in their folder; `None` as in [`read_in_python`].
+pub fn asked_in_python(program: &str) -> Option<String> {
+    let mut python = python();
+    python.current_dir(Path::new(VERIFIER).parent().unwrap()).args(["-c", program]);
+    let said = run_python(&mut python)?;
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    Some(String::from_utf8(said.stdout).unwrap())
+}
+
+fn run_python(python: &mut Command) -> Option<Output> {
+    let said = python
+        .output()
+        .ok()
+        .filter(|said| !String::from_utf8_lossy(&said.stderr).contains("No module named"));
+    if said.is_none() {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        eprintln!("SKIPPED {test}: python3 with PyNaCl and blake3 is not installed");
+    }
+    said
 }
 
 /// The receipt of an item.
@@ -145,7 +166,24 @@ pub fn resealed(
     }
     let origin = bundle.origin.parse().unwrap();
     bundle.checkpoint = sign_checkpoint(&Checkpoint { origin, size, root: tree.root() }, key);
+    bundle.forest = None;
     bundle
+}
+
+/// The bundle with its checkpoint in a forest of `key`, behind five others.
+pub fn forested(bundle: &v1::EvidenceBundle, key: &KeyPair) -> v1::EvidenceBundle {
+    let origin = bundle.origin.parse().unwrap();
+    let checkpoint = parse_and_verify(&bundle.checkpoint, &origin, key.public()).unwrap();
+    let mut tree = Tree::new();
+    (0_u64..5).for_each(|other| tree.append(leaf_hash(&other.to_be_bytes())));
+    tree.append(leaf_hash(checkpoint.text().as_bytes()));
+    let (origin, size) = ("econ.test/forest".parse().unwrap(), tree.size());
+    let hashes = tree.inclusion_proof(5, size).unwrap().into_iter().map(Vec::from).collect();
+    let forest = v1::ForestProof {
+        inclusion: Some(v1::InclusionProof { leaf_index: 5, tree_size: size, hashes }),
+        checkpoint: sign_checkpoint(&Checkpoint { origin, size, root: tree.root() }, key),
+    };
+    v1::EvidenceBundle { forest: Some(forest), ..bundle.clone() }
 }
 
 /// The facts of one kind of receipt, changed.

@@ -24,6 +24,7 @@ use crate::ids::{AgentId, KeyId, OrderId};
 use crate::keys::PublicKey;
 use crate::note::VerifierKey;
 use crate::v1::{CommandBody, EvidenceBundle, EvidenceItem, Genesis, KeyPurpose, Receipt};
+pub use order::MOVES;
 pub use report::{Check, Judgement, Problem, Step};
 
 /// What a bundle's file begins with.

@@ -100,8 +100,8 @@ pub(super) fn links(items: &[Item<'_>], bundle: &EvidenceBundle, judgement: &mut
     }
 }
 
-/// The moves that an order may make: from, event, to. The same as in `base.state_moves`.
-const MOVES: [(&str, &str, &str); 14] = [
+/// The moves that an order may make: from, event, to. The same as in `base.state_moves`, which a test holds them to.
+pub const MOVES: [(&str, &str, &str); 14] = [
     ("", "accept_offer", "ordered"),
     ("ordered", "start_attempt", "running"),
     ("ordered", "expire_order", "refunded"),
