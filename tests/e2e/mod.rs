@@ -8,5 +8,5 @@ mod evidence_cli;
 mod kill;
 mod ledger_cli;
 mod receipts_cli;
-mod witness_cli;
 mod replay_cli;
+mod witness_cli;

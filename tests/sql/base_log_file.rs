@@ -55,7 +55,10 @@ async fn everything_comes_out_of_an_exported_log_without_its_database() {
         assert_eq!(i64::try_from(again.proof.replayed.commands).unwrap(), last);
         // But for those that the schema itself fills.
         let compared = again.proof.tables.iter().filter(|table| table.extent == Extent::Whole);
-        assert!(compared.clone().count() > 35 && compared.clone().all(|table| table.stored == Some(table.replayed)));
+        assert!(
+            compared.clone().count() > 35
+                && compared.clone().all(|table| table.stored == Some(table.replayed))
+        );
         assert!(again.proof.replayed.ledgers[0].checkpoints > 0);
         again.drop().await;
     }
