@@ -25,5 +25,6 @@ mod payouts_rail;
 mod receipts_evidence;
 mod receipts_hashes;
 mod receipts_log;
+mod receipts_promises;
 mod receipts_seal;
 mod receipts_tamper;

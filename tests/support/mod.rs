@@ -4,6 +4,7 @@ pub mod books;
 pub mod checks;
 pub mod direct;
 pub mod evidence;
+pub mod evidence_cases;
 pub mod http;
 pub mod kinds;
 pub mod market;
