@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use proto::evidence::{self, Trust, to_bytes};
 use proto::keys::{KeyPair, PublicKey, PublicKeyError};
 use proto::note::{
-    Checkpoint, KeyUse, NoteName, VerifierKey, cosign, parse_and_verify, sign_checkpoint,
-    sign_timed_checkpoint,
+    KeyUse, NoteName, VerifierKey, cosign, parse_and_verify, sign_checkpoint, sign_timed_checkpoint,
 };
 use proto::v1;
 
@@ -16,6 +15,8 @@ use crate::support::evidence::{
 };
 use crate::support::evidence_cases::{bundle_of, cases, eventful};
 use crate::support::market::Market;
+
+const FOREST: &str = "econ.test/forest";
 
 #[tokio::test]
 async fn a_checkpoint_is_in_the_forest_that_it_says_or_the_evidence_breaks() {
@@ -28,7 +29,7 @@ async fn a_checkpoint_is_in_the_forest_that_it_says_or_the_evidence_breaks() {
     let tree = parse_and_verify(&bundle.checkpoint, &origin, key.public()).unwrap();
     let bent = v1::EvidenceBundle { forest: Some(v1::ForestProof::default()), ..bundle.clone() };
     cases.bad("an empty forest", &bent, "bundle.forest", "no blank line");
-    let proven = forested(&bundle, &key);
+    let proven = forested(&bundle, &key, FOREST);
     cases.good("in a forest", &proven);
     let with_forest = |change: &dyn Fn(&mut v1::ForestProof)| {
         let mut bent = proven.clone();
@@ -45,8 +46,11 @@ async fn a_checkpoint_is_in_the_forest_that_it_says_or_the_evidence_breaks() {
     let bent = with_forest(&|f| f.inclusion = None);
     cases.bad("no path to the forest", &bent, "bundle.forest", "inclusion proof is missing");
     let of_forger = v1::EvidenceBundle { checkpoint: sign_checkpoint(&tree, &forger), ..bundle.clone() };
-    let bent = v1::EvidenceBundle { forest: forested(&of_forger, &forger).forest, ..bundle.clone() };
+    let bent = v1::EvidenceBundle { forest: forested(&of_forger, &forger, FOREST).forest, ..bundle.clone() };
     cases.bad("a forest of another key", &bent, "bundle.forest", "no signature of econ.test/forest");
+    // All of it right, but for the name: in a ledger's log a receipt could be made that reads like a checkpoint.
+    let bent = forested(&bundle, &key, "econ.test/ledger/2");
+    cases.bad("a ledger's log as forest", &bent, "bundle.forest", "is not the name of a forest");
     let bent = with_forest(&|f| f.checkpoint = bundle.checkpoint.clone());
     cases.bad("the log's own checkpoint as forest", &bent, "bundle.forest", "is not the name of a forest");
     cases.check();
@@ -69,23 +73,34 @@ async fn a_checkpoint_that_lacks_a_receipt_when_it_was_promised_breaks_the_evide
             receipt.include_by_us = 1_800_000_000_000_000;
         }
     });
-    let tree = parse_and_verify(&promised.checkpoint, &origin, key.public()).unwrap();
-    let stated = |size, signer: &KeyPair, time_s| {
-        let checkpoint = sign_timed_checkpoint(&Checkpoint { size, ..tree.clone() }, signer, time_s);
-        v1::EvidenceBundle { checkpoint, ..promised.clone() }
+    let tree_of =
+        |bundle: &v1::EvidenceBundle| parse_and_verify(&bundle.checkpoint, &origin, key.public()).unwrap();
+    let stated = |bundle: &v1::EvidenceBundle, signer: &KeyPair, time_s| {
+        let checkpoint = sign_timed_checkpoint(&tree_of(bundle), signer, time_s);
+        v1::EvidenceBundle { checkpoint, ..bundle.clone() }
     };
-    cases.good("the promise kept at its last second", &stated(tree.size, &key, due_s));
+    // Before the settlement, with a good proof for everything else.
+    let before = {
+        let mut rest = promised.clone();
+        let last = rest.items.remove(settle);
+        assert_eq!(rest.items.len(), settle);
+        let mut stale = resealed(&rest, &key, |_, _| {});
+        stale.items.push(last);
+        stale
+    };
+    assert!(tree_of(&before).size < seq);
+    cases.good("the promise kept at its last second", &stated(&promised, &key, due_s));
     let broke = "the market broke its promise";
-    cases.bad("a promise broken", &stated(seq - 1, &key, due_s), "bundle.deadline", broke);
-    cases.bad("broken later", &stated(seq - 1, &key, due_s + 99), "bundle.deadline", broke);
-    cases.bad("not yet due", &stated(seq - 1, &key, due_s - 1), "bundle.log", "its proof is for a tree of");
-    let mut bent = stated(seq - 1, &key, due_s - 1);
-    let later = stated(seq - 1, &forger, due_s).checkpoint;
+    cases.bad("a promise broken", &stated(&before, &key, due_s), "bundle.deadline", broke);
+    cases.bad("broken later", &stated(&before, &key, due_s + 99), "bundle.deadline", broke);
+    cases.bad("not yet due", &stated(&before, &key, due_s - 1), "bundle.log", "older than this receipt");
+    let mut bent = stated(&before, &key, due_s - 1);
+    let later = stated(&before, &forger, due_s).checkpoint;
     bent.checkpoint.push_str(later.lines().next_back().unwrap());
     bent.checkpoint.push('\n');
-    cases.bad("a time that another stated", &bent, "bundle.log", "its proof is for a tree of");
-    let mut bent = stated(tree.size, &key, due_s);
-    let other_tree = stated(seq - 1, &key, due_s).checkpoint;
+    cases.bad("a time that another stated", &bent, "bundle.log", "older than this receipt");
+    let mut bent = stated(&promised, &key, due_s);
+    let other_tree = stated(&before, &key, due_s).checkpoint;
     let (plain, _) = bent.checkpoint.trim_end().rsplit_once('\n').unwrap();
     bent.checkpoint = format!("{plain}\n{}\n", other_tree.lines().next_back().unwrap());
     cases.bad("another checkpoint's time", &bent, "bundle.checkpoint", "does not verify");
@@ -122,7 +137,7 @@ async fn a_witness_that_is_trusted_must_have_cosigned_this_checkpoint_or_its_for
     let mut cosigned = bundle.clone();
     cosigned.checkpoint.push_str(&line(&bundle.checkpoint, &witness));
     assert_eq!(judge(&cosigned), Found::Holds);
-    let mut by_forest = forested(&bundle, &key);
+    let mut by_forest = forested(&bundle, &key, FOREST);
     let forest = by_forest.forest.as_mut().unwrap();
     forest.checkpoint.push_str(&line(&forest.checkpoint, &witness));
     assert_eq!(judge(&by_forest), Found::Holds);

@@ -170,14 +170,14 @@ pub fn resealed(
     bundle
 }
 
-/// The bundle with its checkpoint in a forest of `key`, behind five others.
-pub fn forested(bundle: &v1::EvidenceBundle, key: &KeyPair) -> v1::EvidenceBundle {
+/// The bundle with its checkpoint in a log of `key` of this name, behind five others.
+pub fn forested(bundle: &v1::EvidenceBundle, key: &KeyPair, name: &str) -> v1::EvidenceBundle {
     let origin = bundle.origin.parse().unwrap();
     let checkpoint = parse_and_verify(&bundle.checkpoint, &origin, key.public()).unwrap();
     let mut tree = Tree::new();
     (0_u64..5).for_each(|other| tree.append(leaf_hash(&other.to_be_bytes())));
     tree.append(leaf_hash(checkpoint.text().as_bytes()));
-    let (origin, size) = ("econ.test/forest".parse().unwrap(), tree.size());
+    let (origin, size) = (name.parse().unwrap(), tree.size());
     let hashes = tree.inclusion_proof(5, size).unwrap().into_iter().map(Vec::from).collect();
     let forest = v1::ForestProof {
         inclusion: Some(v1::InclusionProof { leaf_index: 5, tree_size: size, hashes }),

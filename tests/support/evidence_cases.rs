@@ -91,6 +91,12 @@ impl Cases {
                 python = false;
                 continue;
             };
+            // Who breaks a promise also lacks a proof: which of the two it was must be told.
+            let is_told = |found: &Found| matches!(found, Found::Broken(_, said) if said.contains("promise"));
+            let is_deadline = matches!(&found, Found::Broken(check, _) if check == "bundle.deadline");
+            if is_deadline && !is_told(&other) {
+                wrong.push(format!("{}: a promise is broken, but {other:?} in Python", case.name));
+            }
             // The one in Python ends at its first finding, and groups the checks: which one it names is its own.
             if std::mem::discriminant(&other) != std::mem::discriminant(&found) {
                 wrong.push(format!("{}: {found:?} here, but {other:?} in Python", case.name));
