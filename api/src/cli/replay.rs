@@ -55,7 +55,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// What the tables of an exported log should hold, as `econ export log --digests` wrote it
-    #[arg(long, value_name = "FILE", requires = "log")]
+    #[arg(long, value_name = "FILE", requires = "log", conflicts_with = "until")]
     digests: Option<PathBuf>,
     /// The public key that must have signed the receipts, hexadecimal [default: with --log the one that the log names itself,
     /// else the data dir's]

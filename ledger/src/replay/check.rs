@@ -7,11 +7,12 @@ use std::sync::Arc;
 use proto::ids::ReceiptId;
 use proto::keys::PublicKey;
 use proto::merkle::{TreeHash, leaf_hash};
+use proto::note::{Checkpoint, NoteName, parse_and_verify};
 use proto::prost::Message as _;
 use proto::{dsse, v1};
 use tokio::sync::mpsc;
 
-use super::source::{Item, Log, What, bytes_of};
+use super::source::{Item, LedgerInfo, Log, What, bytes_of};
 use super::{ReplayOptions, Until};
 use crate::error::Error;
 use crate::pipeline::entry::{Entry, Sealed};
@@ -22,6 +23,8 @@ use crate::verify::stored::{self, Keys, Rederive, Stored};
 const BATCH_BYTES: usize = 32 << 20;
 /// Kinds that write what ledgers share: agents, keys and assets.
 const SHARED: [&str; 3] = ["genesis", "register_agent", "revoke_key"];
+/// What is said of a log whose genesis names no receipt key.
+pub(super) const NO_KEY: &str = "no receipt key was registered at genesis";
 /// Fewer commands are not worth a thread.
 const THREAD_COMMANDS: usize = 16;
 
@@ -30,7 +33,7 @@ pub(super) enum Step {
     /// Commands to decide, in one transaction.
     Decide(Batch),
     /// A checkpoint that covers everything of its ledger up to here.
-    Checkpoint { ledger_id: u32, size: i64, note: String },
+    Checkpoint { ledger_id: u32, promise: Promise },
     /// Leaves behind the end of the replay, which the next checkpoint of their ledger covers.
     Beyond { ledger_id: u32, leaves: Vec<TreeHash> },
 }
@@ -44,10 +47,20 @@ pub(super) struct Batch {
     /// The stored receipts as they are sealed again.
     pub(super) sealed: Vec<Sealed>,
     pub(super) commands: Vec<Checked>,
+    /// The checkpoints that end among or behind these commands.
+    pub(super) promises: Vec<Promise>,
     /// Where the log cannot be believed: what comes after it is not replayed.
     pub(super) problem: Option<Problem>,
     /// The first receipt that is not signed by the receipt key.
     pub(super) unsigned: Option<Problem>,
+}
+
+/// A checkpoint of the log.
+pub(super) struct Promise {
+    /// Where it is in the log.
+    pub(super) size: i64,
+    /// What it says, if the receipt key signed it in the log's name.
+    pub(super) said: Result<Checkpoint, String>,
 }
 
 /// A command whose signed bytes say what was executed.
@@ -72,7 +85,28 @@ struct Good {
 #[derive(Default)]
 struct Gathered {
     commands: Vec<Stored>,
+    /// Sizes and notes.
+    checkpoints: Vec<(i64, String)>,
     bytes: usize,
+}
+
+/// What a ledger's receipts and checkpoints are judged by.
+#[derive(Clone)]
+struct Judge {
+    ledger_id: u32,
+    origin: Result<NoteName, String>,
+    receipt_key: Option<PublicKey>,
+}
+
+impl Judge {
+    fn promise(&self, size: i64, note: &str) -> Promise {
+        let said = match (&self.origin, &self.receipt_key) {
+            (Err(why), _) => Err(why.clone()),
+            (Ok(_), None) => Err(NO_KEY.to_owned()),
+            (Ok(origin), Some(key)) => parse_and_verify(note, origin, key).map_err(|error| error.to_string()),
+        };
+        Promise { size, said }
+    }
 }
 
 /// Reads the log, checks it and hands it on, until its end, until the end that was asked for (and from there to each ledger's
@@ -86,7 +120,7 @@ pub(super) async fn run(
     let mut run = Run {
         options,
         steps,
-        receipt_keys: BTreeMap::new(),
+        judges: log.ledgers().iter().map(|ledger| (ledger.ledger_id, judge(ledger, options))).collect(),
         waiting: BTreeMap::new(),
         several,
         keys: log.keys(),
@@ -110,8 +144,7 @@ pub(super) async fn run(
 struct Run<'a> {
     options: &'a ReplayOptions,
     steps: mpsc::Sender<Step>,
-    /// The key that signs a ledger's receipts: the one that is trusted, else the one of its genesis.
-    receipt_keys: BTreeMap<u32, PublicKey>,
+    judges: BTreeMap<u32, Judge>,
     /// What is gathered for each ledger's next batch.
     waiting: BTreeMap<u32, Gathered>,
     several: bool,
@@ -139,8 +172,13 @@ impl Run<'_> {
         let ledger_id = item.ledger_id;
         let command = match item.what {
             What::Checkpoint { size, note } => {
-                return Ok(self.flush(ledger_id).await?
-                    && self.send(Step::Checkpoint { ledger_id, size, note }).await);
+                // It does not end a batch: a quiet ledger has a checkpoint behind each command.
+                if let Some(waiting) = self.waiting.get_mut(&ledger_id) {
+                    waiting.checkpoints.push((size, note));
+                    return Ok(true);
+                }
+                let promise = self.judge(ledger_id).promise(size, &note);
+                return Ok(self.send(Step::Checkpoint { ledger_id, promise }).await);
             }
             What::Command(command) => command,
         };
@@ -181,7 +219,7 @@ impl Run<'_> {
         let step = match item.what {
             What::Checkpoint { size, note } => {
                 self.unpromised.retain(|id| *id != ledger_id);
-                Step::Checkpoint { ledger_id, size, note }
+                Step::Checkpoint { ledger_id, promise: self.judge(ledger_id).promise(size, &note) }
             }
             What::Command(command) => {
                 let leaves = command.receipt.iter().map(|receipt| leaf_hash(&receipt.envelope)).collect();
@@ -202,19 +240,23 @@ impl Run<'_> {
     }
 
     async fn flush(&mut self, ledger_id: u32) -> Result<bool, Error> {
-        let commands = self.waiting.remove(&ledger_id).unwrap_or_default().commands;
-        if commands.is_empty() {
-            return Ok(true);
-        }
-        let keys = Arc::clone(&self.keys);
+        let Some(gathered) = self.waiting.remove(&ledger_id) else { return Ok(true) };
+        let (keys, judge) = (Arc::clone(&self.keys), self.judge(ledger_id));
         let rederive = Arc::clone(&self.options.rederive);
-        let receipt_key = self.options.receipt_key.or_else(|| self.receipt_keys.get(&ledger_id).copied());
-        let check = move || check(ledger_id, commands, &keys, receipt_key.as_ref(), rederive.as_ref());
-        let batch = tokio::task::spawn_blocking(check)
+        let batch = tokio::task::spawn_blocking(move || check(gathered, &judge, &keys, rederive.as_ref()))
             .await
             .map_err(|error| Error::new("UB900", format!("checking a log was given up: {error}")))?;
         let whole = batch.problem.is_none();
         Ok(self.send(Step::Decide(batch)).await && whole)
+    }
+
+    fn judge(&self, ledger_id: u32) -> Judge {
+        let unknown = || Judge {
+            ledger_id,
+            origin: Err(format!("there is no ledger {ledger_id} in this log")),
+            receipt_key: None,
+        };
+        self.judges.get(&ledger_id).cloned().unwrap_or_else(unknown)
     }
 
     async fn send(&self, step: Step) -> bool {
@@ -222,8 +264,8 @@ impl Run<'_> {
     }
 
     fn learn_receipt_key(&mut self, ledger_id: u32, genesis: &Stored) {
-        if let Some(key) = receipt_key_of(&genesis.entry.body) {
-            self.receipt_keys.insert(ledger_id, key);
+        if let Some(judge) = self.judges.get_mut(&ledger_id) {
+            judge.receipt_key = judge.receipt_key.or_else(|| receipt_key_of(&genesis.entry.body));
         }
     }
 }
@@ -249,17 +291,20 @@ impl Until {
     }
 }
 
-fn check(
-    ledger_id: u32,
-    commands: Vec<Stored>,
-    keys: &Keys,
-    receipt_key: Option<&PublicKey>,
-    rederive: &Rederive,
-) -> Batch {
+fn judge(ledger: &LedgerInfo, options: &ReplayOptions) -> Judge {
+    Judge {
+        ledger_id: ledger.ledger_id,
+        origin: ledger.origin.parse::<NoteName>().map_err(|error| error.to_string()),
+        receipt_key: options.receipt_key,
+    }
+}
+
+fn check(gathered: Gathered, judge: &Judge, keys: &Keys, rederive: &Rederive) -> Batch {
+    let Gathered { commands, checkpoints, .. } = gathered;
     let rules_version = commands.first().map_or(0, |command| command.rules_version);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let part = commands.len().div_ceil(threads).max(THREAD_COMMANDS);
-    let one = |command: &Stored| check_one(ledger_id, command, keys, receipt_key, rederive);
+    let one = |command: &Stored| check_one(command, judge, keys, rederive);
     let mut results: Vec<Result<Good, Problem>> = Vec::with_capacity(commands.len());
     std::thread::scope(|scope| {
         let mut parts = commands.chunks(part);
@@ -276,8 +321,9 @@ fn check(
         }
     });
     let mut batch = Batch {
-        ledger_id,
+        ledger_id: judge.ledger_id,
         rules_version,
+        promises: checkpoints.iter().map(|(size, note)| judge.promise(*size, note)).collect(),
         entries: Vec::with_capacity(results.len()),
         sealed: Vec::with_capacity(results.len()),
         commands: Vec::with_capacity(results.len()),
@@ -304,16 +350,10 @@ fn check(
     batch
 }
 
-fn check_one(
-    ledger_id: u32,
-    command: &Stored,
-    keys: &Keys,
-    receipt_key: Option<&PublicKey>,
-    rederive: &Rederive,
-) -> Result<Good, Problem> {
+fn check_one(command: &Stored, judge: &Judge, keys: &Keys, rederive: &Rederive) -> Result<Good, Problem> {
     let at =
         |table: &str, message: String| Problem { place: format!("{table} seq {}", command.seq), message };
-    let signed = stored::check_signed(command, ledger_id, keys, rederive)
+    let signed = stored::check_signed(command, judge.ledger_id, keys, rederive)
         .map_err(|message| at("base.commands", message))?;
     let entry =
         stored::replayable(command, &signed).map_err(|error| at("base.commands", error.to_string()))?;
@@ -321,8 +361,8 @@ fn check_one(
         command.receipt.as_ref().ok_or_else(|| at("receipts.receipts", "this receipt is missing".into()))?;
     let envelope = v1::Envelope::decode(receipt.envelope.as_slice())
         .map_err(|error| at("receipts.receipts", format!("its envelope does not decode: {error}")))?;
-    let unsigned = match receipt_key {
-        None => Some("no receipt key was registered at genesis".to_owned()),
+    let unsigned = match &judge.receipt_key {
+        None => Some(NO_KEY.to_owned()),
         Some(key) => {
             let trusted = |key_id: &proto::ids::KeyId| (*key_id == key.id()).then_some(*key);
             dsse::verify(&envelope, &dsse::payload_type::<v1::Receipt>(), trusted)

@@ -36,7 +36,7 @@ use crate::pipeline::entry::{Decided, Entry, Sealed, Statements, receipt_payload
 use crate::verify::log::difference;
 use crate::verify::report::{First, Problem};
 use crate::verify::stored::Rederive;
-use check::{Batch, Checked, Step};
+use check::{Batch, Checked, Promise, Step};
 
 /// Batches that are checked ahead of the one that is decided.
 const AHEAD: usize = 2;
@@ -255,8 +255,10 @@ impl<'a> Driver<'a> {
     async fn step(&mut self, step: Step) -> Result<bool, Error> {
         match step {
             Step::Decide(batch) => return self.decide(batch).await,
-            Step::Checkpoint { ledger_id, size, note } => {
-                self.checkpoint(ledger_id, size, &note);
+            Step::Checkpoint { ledger_id, promise } => {
+                if let Some(ledger) = self.ledgers.get_mut(&ledger_id) {
+                    ledger.keep(promise, &mut self.checkpoints);
+                }
             }
             Step::Beyond { ledger_id, leaves } => {
                 if let Some(ledger) = self.ledgers.get_mut(&ledger_id) {
@@ -282,27 +284,19 @@ impl<'a> Driver<'a> {
         let (entries, sealed) = (batch.entries, batch.sealed);
         // The receipts are known beforehand, so they go along with the question: one round trip, and Postgres stores while the
         // answers are compared. Nothing is committed before they are.
-        let (begun, decided, stored) = join3(
+        let (begun, found, stored) = join3(
             self.target.batch_execute("begin"),
-            self.statements.decide(self.target, id, batch.rules_version, &entries),
+            async {
+                let decided = self.statements.decide(self.target, id, batch.rules_version, &entries).await;
+                decided.map(|decided| differs(ledger_id, &commands, &entries, &sealed, &decided))
+            },
             self.statements.seal(self.target, id, &sealed),
         )
         .await;
         begun?;
-        let found = match decided {
-            Ok(decided) => differs(ledger_id, &commands, &entries, &sealed, &decided),
-            Err(error) => {
-                let said = error.as_db_error().map(|db| db.message().to_owned()).unwrap_or_default();
-                if said.is_empty() {
-                    return Err(error.into());
-                }
-                let (first, last) =
-                    (commands.first().map_or(0, |c| c.seq), commands.last().map_or(0, |c| c.seq));
-                Some(Problem {
-                    place: format!("base.commands seq {first} to {last}"),
-                    message: format!("replay raised: {said}"),
-                })
-            }
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => Some(raised(&commands, error)?),
         };
         if found.is_some() {
             self.problem = found;
@@ -317,39 +311,21 @@ impl<'a> Driver<'a> {
             if let (None, Some(genesis)) = (ledger.receipt_key, entries.first()) {
                 ledger.receipt_key = check::receipt_key_of(&genesis.body);
             }
-            commands.iter().for_each(|checked| ledger.append(checked.leaf));
+            let mut promises = batch.promises.into_iter().peekable();
+            for checked in &commands {
+                ledger.append(checked.leaf);
+                while let Some(promise) = promises.next_if(|promise| promise.size <= checked.seq) {
+                    ledger.keep(promise, &mut self.checkpoints);
+                }
+            }
+            // One that promises more than there is.
+            promises.for_each(|promise| ledger.keep(promise, &mut self.checkpoints));
             if let Some(last) = commands.last() {
                 (ledger.end.seq, ledger.end.at_us) = (last.seq, last.at_us);
                 ledger.end.root = ledger.frontier.root();
             }
         }
         Ok(self.problem.is_none())
-    }
-
-    /// A checkpoint that ends where the log was read to.
-    fn checkpoint(&mut self, ledger_id: u32, size: i64, note: &str) {
-        let place = format!("receipts.checkpoints size {size}");
-        let Some(ledger) = self.ledgers.get_mut(&ledger_id) else {
-            return self.checkpoints.note(place, format!("there is no ledger {ledger_id} in this log"));
-        };
-        match ledger.read(note) {
-            Err(why) => self.checkpoints.note(place, why),
-            Ok(checkpoint) => {
-                let found = (ledger.frontier.size(), ledger.frontier.root());
-                if u64::try_from(size).ok() != Some(checkpoint.size)
-                    || found != (checkpoint.size, checkpoint.root)
-                {
-                    let why = format!("its root is not the log's root at size {}", checkpoint.size);
-                    return self.checkpoints.note(place, why);
-                }
-                ledger.end.checkpoints += 1;
-                if ledger.beyond {
-                    ledger.end.checkpoint_after = Some(size);
-                } else {
-                    ledger.end.checkpoint_before = Some(size);
-                }
-            }
-        }
     }
 
     async fn finish(mut self) -> Result<Replayed, Error> {
@@ -385,10 +361,32 @@ impl Progress {
         }
     }
 
+    /// Holds a checkpoint against the log, which has been read to where it ends.
+    fn keep(&mut self, promise: Promise, checkpoints: &mut First) {
+        let size = promise.size;
+        let place = format!("receipts.checkpoints size {size}");
+        match promise.said {
+            Err(why) => checkpoints.note(place, why),
+            Ok(said) => {
+                let found = (self.frontier.size(), self.frontier.root());
+                if u64::try_from(size).ok() != Some(said.size) || found != (said.size, said.root) {
+                    let why = format!("its root is not the log's root at size {}", said.size);
+                    return checkpoints.note(place, why);
+                }
+                self.end.checkpoints += 1;
+                if self.beyond {
+                    self.end.checkpoint_after = Some(size);
+                } else {
+                    self.end.checkpoint_before = Some(size);
+                }
+            }
+        }
+    }
+
     /// A checkpoint of this ledger, if the receipt key signed it.
     fn read(&self, note: &str) -> Result<Checkpoint, String> {
         let origin = self.origin.as_ref().map_err(Clone::clone)?;
-        let key = self.receipt_key.ok_or("no receipt key was registered at genesis")?;
+        let key = self.receipt_key.ok_or(check::NO_KEY)?;
         parse_and_verify(note, origin, &key).map_err(|error| error.to_string())
     }
 
@@ -439,6 +437,14 @@ fn differs(
         heads.insert(decided.subject_id, sealed.receipt_id);
     }
     None
+}
+
+/// What raised in the database, as a finding; a lost connection is none.
+fn raised(commands: &[Checked], error: tokio_postgres::Error) -> Result<Problem, Error> {
+    let Some(said) = error.as_db_error() else { return Err(error.into()) };
+    let (first, last) = (commands.first().map_or(0, |c| c.seq), commands.last().map_or(0, |c| c.seq));
+    let place = format!("base.commands seq {first} to {last}");
+    Ok(Problem { place, message: format!("replay raised: {}", said.message()) })
 }
 
 /// The log that SQL kept must be the one that was computed here.
