@@ -10,4 +10,5 @@ pub mod graphql;
 pub mod house;
 pub mod rest;
 pub mod server;
+pub mod witness;
 pub mod ws;

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use crate::support::checks::{healthy, rows};
-use crate::support::direct::{Item, START_US, account, audit, id, id_at, open_ledger, post};
+use crate::support::direct::{Item, START_US, audit, id, id_at, open_ledger, post};
 use crate::support::party::LEDGER;
 use crate::support::program::until;
 
@@ -248,7 +248,7 @@ async fn what_was_acknowledged_survives_kill_9_of_all_of_postgres_and_nothing_is
     victim.cluster.stop().await.unwrap();
 }
 
-fn command(n: u64) -> Kind {
+fn command(n: u64, [debit, credit]: [Uuid; 2]) -> Kind {
     let bytes = |id: Uuid| id.into_bytes().to_vec();
     let size = [1, 5, 13, 60][usize::try_from(drawn("command", n)).unwrap() % 4];
     // Ids of the time at which this runs: the pipeline's clock is real.
@@ -256,8 +256,8 @@ fn command(n: u64) -> Kind {
         .map(|i| v1::TransferItem {
             transfer_id: bytes(id_at(ledger::clock::system_now_us() / 1_000, (u128::from(n) << 16) + i)),
             kind: v1::TransferKind::Plain.into(),
-            debit_account_id: bytes(account(1)),
-            credit_account_id: bytes(account(2)),
+            debit_account_id: bytes(debit),
+            credit_account_id: bytes(credit),
             asset_id: 1,
             amount: "1".into(),
             ..Default::default()
@@ -296,12 +296,10 @@ async fn a_command_killed_with_postgres_answers_once_more_under_its_key_and_exis
     let first = pipeline(&victim, &house, &victim.dir);
     assert_eq!(first.init(LEDGER, "econ.test/ledger/1", "market").await.unwrap().code, "ok");
     first.shutdown().await;
-    let open = "insert into ledger.accounts (ledger_id, account_id, asset_id, purpose, owner_id, \
-                debits_must_not_exceed_credits, credits_must_not_exceed_debits, seq, opened_at) \
-                values (1, $1, 1, 'equity', $1, false, false, 1, '2026-01-01')";
-    for n in [1, 2] {
-        victim.admin().await.execute(open, &[&account(n)]).await.unwrap();
-    }
+    let own =
+        "select ledger.account_id(1, 1, p, null, null)::text from (values ('equity'), ('external')) as v (p)";
+    let own = rows(&victim.admin().await, own).await;
+    let accounts = [0, 1].map(|n| own[n].parse::<Uuid>().unwrap());
     let next = Arc::new(AtomicU64::new(0));
     let mut posted = 0;
     for round in 0..COMMAND_KILLS {
@@ -317,7 +315,7 @@ async fn a_command_killed_with_postgres_answers_once_more_under_its_key_and_exis
                 // restart inside the pipeline or fails, it is asked for again below.
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    let kind = command(n);
+                    let kind = command(n, accounts);
                     let answer = send(&pipeline, &format!("key-{n}"), &kind).await;
                     let lost = answer.is_none();
                     let mut answered = answered.lock();

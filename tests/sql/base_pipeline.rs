@@ -1,16 +1,17 @@
 //! The one way in: stored answers, reused keys and nonces, batches, and a log without gaps.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use ledger::house::Hand;
-use ledger::pipeline::Answer;
+use ledger::pipeline::{Answer, Submission};
 use proto::v1::{self, KeyPurpose, command_body::Kind};
 
 use crate::support::checks::{changed, domain_digest, healthy, rows, verified};
 use crate::support::kinds;
 use crate::support::market::{Market, id_of};
-use crate::support::party::Party;
+use crate::support::party::{LEDGER, Party};
 
 /// Number of commands in the log.
 async fn logged(market: &Market) -> i64 {
@@ -359,4 +360,86 @@ async fn an_unknown_key_and_a_key_of_somebody_else_are_refused_and_change_nothin
         0
     );
     market.pipeline.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_its_sender_did_not_sign_is_never_logged_even_if_the_door_let_it_in() {
+    let market = Market::start().await;
+    let rfq = market.id();
+    let signed =
+        || market.buyer.submission("forged", Kind::OpenRfq(kinds::rfq(rfq)), Some("a-nonce-of-its-own"));
+    let other = market.buyer.submission("other", Kind::OpenRfq(kinds::rfq(market.id())), None);
+    let mut flipped = signed().signature;
+    flipped[7] ^= 1;
+    let forgeries = [
+        ("signature", Submission { signature: flipped, ..signed() }),
+        ("key", Submission { key: *market.provider.key.public(), ..signed() }),
+        ("base", Submission { signature_base: other.signature_base.clone(), ..signed() }),
+        (
+            "base and signature",
+            Submission { signature_base: other.signature_base, signature: other.signature, ..signed() },
+        ),
+        ("body", Submission { body: other.body, body_bytes: other.body_bytes, ..signed() }),
+        ("idempotency key", Submission { idempotency_key: "another".into(), ..signed() }),
+        ("nonce", Submission { nonce: Some("another-nonce".into()), ..signed() }),
+        (
+            "target",
+            Submission { method_target: ("POST".into(), "/v1/ledgers/2/commands".into()), ..signed() },
+        ),
+        ("digest", Submission { content_digest: [0; 32], ..signed() }),
+    ];
+    let before = logged(&market).await;
+    for (what, forgery) in forgeries {
+        let error = market.pipeline.submit(forgery).await.unwrap_err();
+        assert_eq!(error.code, "UI210", "{what}: {error}");
+    }
+    assert_eq!(logged(&market).await, before);
+    assert!(market.pipeline.submit(signed()).await.unwrap().is_ok(), "what was signed goes through");
+}
+
+/// The house's commands are keyed by their subject: a refusal by force that stayed would leave an order stuck for ever.
+#[tokio::test]
+async fn a_command_of_the_house_that_was_refused_by_force_is_tried_anew_and_not_at_once() {
+    let mut market = Market::start().await;
+    market.freeze();
+    let order = market.accepted().await;
+    let settle = async |market: &Market| {
+        let body = v1::CommandBody { kind: Some(kinds::settle(order.order)) };
+        let key = format!("settle:{}", order.order);
+        market.pipeline.submit_service(LEDGER, Hand::Service, &key, body).await.unwrap()
+    };
+    market
+        .admin
+        .batch_execute(
+            "create function market.our_bug() returns trigger language plpgsql as $$ begin raise 'a bug'; end $$;
+             grant execute on function market.our_bug() to econ_engine;
+             create trigger our_bug before insert on splits.settlements for each row execute function market.our_bug();",
+        )
+        .await
+        .unwrap();
+    let first = settle(&market).await;
+    assert_eq!((first.code.as_str(), first.replayed), ("UB900", false));
+    let before = logged(&market).await;
+    same_answer(&first, &settle(&market).await);
+    assert_eq!(logged(&market).await, before, "what was just refused is not logged again and again");
+    // After a while once more, and then after a longer while.
+    market.advance(Duration::from_secs(31));
+    let second = settle(&market).await;
+    assert_eq!((second.code.as_str(), second.seq), ("UB900", first.seq + 1));
+    market.advance(Duration::from_secs(31));
+    same_answer(&second, &settle(&market).await);
+    // A server that starts may be the repaired one: it tries at once, and not under a key that is used up.
+    market.pipeline.shutdown().await;
+    market.restart();
+    let third = settle(&market).await;
+    assert_eq!((third.code.as_str(), third.seq), ("UB900", second.seq + 1));
+    market.admin.batch_execute("drop trigger our_bug on splits.settlements").await.unwrap();
+    market.pipeline.shutdown().await;
+    market.restart();
+    let last = settle(&market).await;
+    assert_eq!((last.code.as_str(), last.seq), ("ok", third.seq + 1));
+    same_answer(&last, &settle(&market).await);
+    assert_eq!(market.state(&order).await, "settled");
+    market.pipeline.shutdown().await;
+    verified(&market).await;
 }

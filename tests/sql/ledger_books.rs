@@ -13,7 +13,7 @@ const HELPERS: &str = "
     $$ select base.derive_id('019b76da-a800-7000-8000-000000000000', p_label, 0) $$;
   create function t.run(p_ledger integer, p_kind text, p_args jsonb) returns text language plpgsql as $$
     declare v_seq bigint := nextval('t.seqs'); v_out base.outcome; begin
-      v_out := base.dispatch(row(p_ledger, v_seq, t.id('command ' || v_seq), t.id('operator'), '', '2026-01-01', coalesce(current_setting('t.rules', true)::integer, 2), '{}')::base.command_context, p_kind, p_args);
+      v_out := base.dispatch(row(p_ledger, v_seq, t.id('command ' || v_seq), t.id('operator'), '', '2026-01-01', coalesce(nullif(current_setting('t.rules', true), '')::integer, 3), '{}')::base.command_context, p_kind, p_args);
       return v_out.code || ' ' || v_out.facts;
     end $$;
   create function t.a(p_ledger integer, p_asset integer, p_purpose text) returns uuid language sql as $$
@@ -38,7 +38,7 @@ const HELPERS: &str = "
       select to_jsonb(v)::text from ledger.audit_accounts v union all select to_jsonb(v)::text from ledger.audit_conservation v
       union all select to_jsonb(v)::text from ledger.audit_holds v union all select to_jsonb(v)::text from ledger.audit_exchanges v
       union all select to_jsonb(v)::text from ledger.audit_reversals v union all select to_jsonb(v)::text from ledger.audit_periods v
-      union all select to_jsonb(v)::text from ledger.audit_crossings v
+      union all select to_jsonb(v)::text from ledger.audit_crossings v union all select to_jsonb(v)::text from ledger.audit_flags v
       union all select to_jsonb(v)::text from ledger.audit_transfers v where v.problem <> 'command_missing') as u (x) $$;
   create function t.state() returns text language sql as $$
     select md5(string_agg(x, '|' order by x)) from (
@@ -177,7 +177,7 @@ async fn an_exchange_that_cannot_be_is_refused_whole() {
     let backwards =
         "jsonb_build_object('from_account_id', t.a(1, 2, 'equity'), 'to_account_id', t.a(1, 1, 'wallet'))";
     refused(&db, &[(exchange("'{}'"), "UL703"), (exchange(backwards), "UL703")]).await;
-    db.batch_execute("select t.post(1, jsonb_build_array(t.item(1, 1, 'close', 'wallet', 'external', '') || '{\"kind\": \"pending\", \"closing_debit\": true}'))").await.unwrap();
+    db.batch_execute("select t.post(1, jsonb_build_array(t.item(1, 2, 'close', 'liquidity', 'equity', '') || '{\"kind\": \"pending\", \"closing_debit\": true}'))").await.unwrap();
     refused(&db, &[(exchange("'{}'"), "UL601")]).await;
     healthy(&db).await;
 }
@@ -352,6 +352,64 @@ async fn the_markets_own_accounts_are_opened_when_they_are_first_posted_to_and_c
     healthy(&db).await;
 }
 
+/// Closing holds of an asset that has no external account yet, of one that has, and of the buyer's wallet.
+const CLOSINGS: [&str; 4] = [
+    "t.item(1, 1, 'closing', 'wallet', 'equity', '0') || '{\"kind\": \"pending\", \"closing_debit\": true}'",
+    "t.item(1, 1, 'closing', 'equity', 'wallet', '0') || '{\"kind\": \"pending\", \"closing_credit\": true}'",
+    "t.item(1, 1, 'closing', 'external', 'equity', '0') || '{\"kind\": \"pending\", \"closing_debit\": true}'",
+    "t.item(1, 3, 'closing', 'equity', 'external', '0') || '{\"kind\": \"pending\", \"closing_credit\": true}'",
+];
+
+#[tokio::test]
+async fn the_operator_can_close_neither_wallets_nor_the_way_in_and_out_and_old_logs_that_did_replay() {
+    let (_test_db, db) = books().await;
+    db.batch_execute("reset role; insert into ledger.assets values (3, 'CHF', 2); set role econ_engine")
+        .await
+        .unwrap();
+    let post = |items: &[&str]| format!("t.post(1, jsonb_build_array({}))", items.join(", "));
+    let harmless = "t.item(1, 1, 'harmless', 'external', 'equity', '5')";
+    let mut cases: Vec<(String, &str)> = CLOSINGS.iter().map(|item| (post(&[item]), "UL301")).collect();
+    cases.push((post(&[harmless, CLOSINGS[3]]), "UL301"));
+    refused(&db, &cases).await;
+    // Equity and liquidity are the operator's own, and so is voiding whatever was closed before.
+    for (n, item) in CLOSINGS.iter().enumerate() {
+        let item = item.replace("'closing'", &format!("'closing {n}'"));
+        db.batch_execute("set t.rules = '2'").await.unwrap();
+        let closed = text(&db, &format!("select {}", post(&[&item]))).await;
+        assert!(closed.contains(r#"["ok"]"#), "{item}: {closed}");
+        db.batch_execute("reset t.rules").await.unwrap();
+        let void = format!(
+            "jsonb_build_object('transfer_id', t.id('void {n}'), 'kind', 'void_pending', 'pending_id', t.id('closing {n}'))"
+        );
+        let opened = text(&db, &format!("select {}", post(&[&void]))).await;
+        assert!(opened.contains(r#"["ok"]"#), "{item}: {opened}");
+    }
+    let own = "t.item(1, 2, 'own', 'liquidity', 'equity', '0') || '{\"kind\": \"pending\", \"closing_debit\": true, \"closing_credit\": true}'";
+    assert!(text(&db, &format!("select {}", post(&[own]))).await.contains(r#"["ok"]"#));
+    healthy(&db).await;
+}
+
+#[tokio::test]
+async fn one_side_of_an_exchange_is_not_taken_back_unless_an_old_log_took_back_the_other() {
+    let (_test_db, db) = books().await;
+    text(&db, "select t.exchange('{}')").await;
+    let back = |leg: &str, asset: i32, debit: &str, credit: &str, amount: &str| {
+        format!(
+            "t.post(1, jsonb_build_array(t.item(1, {asset}, 'back {leg}', '{debit}', '{credit}', '{amount}') \
+             || jsonb_build_object('reverses_id', (select {leg}_transfer_id from ledger.exchanges))))"
+        )
+    };
+    let sell = back("sell", 1, "liquidity", "wallet", "101");
+    let buy = back("buy", 2, "wallet", "liquidity", "33");
+    refused(&db, &[(sell.clone(), "UL301"), (buy.clone(), "UL301")]).await;
+    db.batch_execute("set t.rules = '2'").await.unwrap();
+    assert!(text(&db, &format!("select {sell}")).await.contains(r#"["ok"]"#));
+    db.batch_execute("reset t.rules").await.unwrap();
+    assert!(text(&db, "select t.unhealthy()").await.contains("reversed_in_part"));
+    assert!(text(&db, &format!("select {buy}")).await.contains(r#"["ok"]"#));
+    healthy(&db).await;
+}
+
 #[tokio::test]
 async fn what_crosses_is_in_one_ledger_or_in_flight_or_in_the_other_at_every_moment() {
     let (_test_db, db) = books().await;
@@ -433,8 +491,8 @@ async fn a_crossing_that_cannot_be_is_refused_whole() {
     }
     cases.push(("t.cross(1, 'receive_across', '{}')".into(), "UL503"));
     refused(&db, &cases).await;
-    db.batch_execute("select t.post(1, jsonb_build_array(t.item(1, 1, 'close', 'external', 'wallet', '0') || '{\"kind\": \"pending\", \"closing_credit\": true}'))").await.unwrap();
-    let closed = [set("send_across", "amount", "'1'"), set("receive_across", "amount", "'1'")];
+    db.batch_execute("select t.post(1, jsonb_build_array(t.item(1, 1, 'close', 'equity', 'external', '0') || '{\"kind\": \"pending\", \"closing_debit\": true}'))").await.unwrap();
+    let closed = ["send_across", "receive_across"].map(|kind| set(kind, "account_id", "t.a(1, 1, 'equity')"));
     refused(&db, &closed.map(|call| (call, "UL601"))).await;
     healthy(&db).await;
 }
@@ -456,6 +514,9 @@ async fn the_audit_views_of_the_books_name_what_was_tampered_with() {
     .unwrap();
     healthy(&db).await;
     let exchange = "select string_agg(problem, ' ' order by problem) from ledger.audit_exchanges";
+    let flags = "select string_agg(problem, ' ' order by problem) from ledger.audit_flags";
+    let closing = "select t.post(1, jsonb_build_array(t.item(1, 1, 'close', 'equity', 'external', '0') || '{\"kind\": \"pending\", \"closing_debit\": true}'))";
+    let closed = |tamper: &str| format!("{closing}; {tamper}");
     let crossing = "select string_agg(problem, ' ' order by problem) from ledger.audit_crossings";
     let reversal = "select string_agg(problem, ' ' order by problem) from ledger.audit_reversals";
     for (tamper, view, expected) in [
@@ -470,6 +531,46 @@ async fn the_audit_views_of_the_books_name_what_was_tampered_with() {
             "exchange_missing sell_transfer_missing",
         ),
         ("delete from ledger.exchanges", exchange, "exchange_missing exchange_missing"),
+        (
+            "select ledger.post_transfers(row(1, nextval('t.seqs'), t.id('bug'), t.id('operator'), '', '2026-01-01', 3, '{}')::base.command_context, \
+               t.id('bug'), array[row(t.id('bug'), 'plain', t.a(1, 1, 'liquidity'), t.a(1, 1, 'wallet'), 1, 101, null, 0, false, 'operator', 0, \
+               (select sell_transfer_id from ledger.exchanges), null)]::ledger.transfer_input[])",
+            exchange,
+            "reversed_in_part",
+        ),
+        ("update ledger.accounts set closed = true where purpose = 'equity' and asset_id = 1", flags, "closed_without_a_hold"),
+        (
+            "update ledger.accounts set closed_by = t.id('a') where purpose = 'equity' and asset_id = 1",
+            flags,
+            "closed_by_no_open_closing_hold closed_without_a_hold",
+        ),
+        (
+            "update ledger.accounts set closed = true, closed_by = t.id('x') where purpose = 'equity' and asset_id = 1",
+            flags,
+            "closed_by_no_open_closing_hold",
+        ),
+        (closed("").as_str(), flags, ""),
+        (closed("update ledger.accounts set closed = false where closed").as_str(), flags, "closed_without_a_hold"),
+        (
+            closed("update ledger.accounts set closed = false, closed_by = null where closed").as_str(),
+            flags,
+            "open_despite_a_closing_hold",
+        ),
+        (
+            closed("update ledger.accounts set closed = true, closed_by = t.id('close') where purpose = 'external' and asset_id = 1 and ledger_id = 1").as_str(),
+            flags,
+            "closed_by_no_open_closing_hold",
+        ),
+        (
+            closed("update ledger.holds set state = 'voided', ended_by = t.id('x') where transfer_id = t.id('close')").as_str(),
+            flags,
+            "closed_by_no_open_closing_hold",
+        ),
+        (
+            closed("update ledger.transfers set flags = 8 where transfer_id = t.id('close')").as_str(),
+            flags,
+            "closed_by_no_open_closing_hold open_despite_a_closing_hold",
+        ),
         ("update ledger.exchanges set rate = 0.334", exchange, ""),
         ("update ledger.exchanges set rate = 0.33, sell_amount = 102", exchange, "sell_amount_differs"),
         ("update ledger.exchanges set seq = 1", exchange, "command_differs"),

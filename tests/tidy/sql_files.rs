@@ -22,7 +22,7 @@ fn functions(text: &str) -> Vec<Function> {
             let at = found.get(0).unwrap().start();
             let rest = &text[at..];
             let head_end = rest.find("$$").unwrap_or(rest.len());
-            let body_end = rest[head_end..].find("\n$$;").or_else(|| rest[head_end..].find("$$;"));
+            let body_end = rest[head_end..].find("$$;");
             let end = body_end.map_or(rest.len(), |end| head_end + end);
             Function {
                 schema: found[2].to_owned(),

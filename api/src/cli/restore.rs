@@ -100,9 +100,9 @@ async fn prove(
         let verdict = restore.compare(&database.config("econ_api")).await?;
         // Before the long proof: whoever has to give a word should not wait for it.
         restore.ask(&verdict)?;
-        let checkpoints = restore.stage_checkpoints(&verdict)?;
-        let keys = args.place.data_dir()?.join("keys");
-        let report = verify::check_with(&database, &keys, &checkpoints, args.batch).await?;
+        let kept = restore.stage_checkpoints(&verdict)?;
+        let promises = verify::Promises { kept, ..verify::Promises::of(&args.place.data_dir()?)? };
+        let report = verify::check_with(&database, promises, args.batch).await?;
         if let Some((name, problem)) = report.first_problem() {
             return Err(Failure::new(
                 "UB609",
@@ -139,10 +139,8 @@ fn tell(args: &RestoreArgs, restored: &Restored, report: Option<&Report>) {
     }
     for loss in &restored.losses {
         say(format_args!(
-            "lost      ledger {}: commands {} to {}, by your word; every checkpoint will say so, and {} is kept",
-            loss.ledger_id,
-            loss.kept + 1,
-            loss.promised,
+            "lost      {}, by your word; every checkpoint will say so, and {} is kept",
+            loss.what(),
             loss.place
         ));
     }

@@ -3,6 +3,7 @@ select 'ledger.audit_accounts' as view, count(*) as wrong from ledger.audit_acco
 union all select 'ledger.audit_conservation', count(*) from ledger.audit_conservation
 union all select 'ledger.audit_crossings', count(*) from ledger.audit_crossings
 union all select 'ledger.audit_exchanges', count(*) from ledger.audit_exchanges
+union all select 'ledger.audit_flags', count(*) from ledger.audit_flags
 union all select 'ledger.audit_holds', count(*) from ledger.audit_holds
 union all select 'ledger.audit_pages', count(*) from ledger.audit_pages
 union all select 'ledger.audit_recent', count(*) from ledger.audit_recent

@@ -168,15 +168,7 @@ pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
 
 /// Replaces a file as one step and leaves it on stable storage.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
-    };
-    Ok(write().map_err(ClusterError::io("cannot write", path))?)
+    Ok(crate::pipeline::write_durably(path, bytes).map_err(ClusterError::io("cannot write", path))?)
 }
 
 /// Puts a tree of files and its folders on stable storage.

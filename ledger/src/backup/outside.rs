@@ -14,14 +14,15 @@ use tokio_postgres::Client;
 use super::manifest::LedgerState;
 use super::repository::names;
 use super::{BackupError, files};
+use crate::receipts::log::FOREST;
 
 /// First word of the extension line by which a log states that it was restored to an earlier point.
 const RESTORED: &str = "restored ";
 
-/// Commands that were promised, and that a restored log does not hold.
+/// What was promised, and a restored log does not hold: commands, or entries of the forest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
-    /// Which ledger.
+    /// Which ledger; 0: the forest.
     pub ledger_id: u32,
     /// Size of the restored log.
     pub kept: u64,
@@ -37,6 +38,16 @@ impl Loss {
     /// The line that every later checkpoint carries: kept, promised, root of what was promised.
     fn line(&self) -> String {
         format!("{RESTORED}{} {} {}", self.kept, self.promised, self.root)
+    }
+
+    /// What is lost, in words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let (first, last) = (self.kept + 1, self.promised);
+        match self.ledger_id {
+            FOREST => format!("forest: entries {first} to {last}"),
+            id => format!("ledger {id}: commands {first} to {last}"),
+        }
     }
 }
 
@@ -58,9 +69,17 @@ pub(super) struct Outside {
     pub(super) note: String,
 }
 
-/// Every `ledger-<n>.checkpoint` in a folder.
+impl Outside {
+    /// The log that it says it is of.
+    fn origin(&self) -> Option<&str> {
+        self.note.lines().next()
+    }
+}
+
+/// Every `ledger-<n>.checkpoint` and `forest.checkpoint` in a folder.
 pub(super) fn in_folder(dir: &Path) -> Result<Vec<Outside>, BackupError> {
-    let checkpoint = |name: &String| name.starts_with("ledger-") && name.ends_with(".checkpoint");
+    let log = |name: &String| name.starts_with("ledger-") || name.starts_with("forest.");
+    let checkpoint = |name: &String| log(name) && name.ends_with(".checkpoint");
     // Those that were given up by an earlier restore are kept beside as `ledger-<n>.lost-<size>.checkpoint`.
     let current = |name: &String| checkpoint(name) && !name.contains(".lost-");
     names(dir)?.into_iter().filter(current).map(|name| in_file(&dir.join(name))).collect()
@@ -81,6 +100,8 @@ pub(super) fn in_file(path: &Path) -> Result<Outside, BackupError> {
 pub struct Verdict {
     /// Each ledger as it was restored.
     pub ledgers: Vec<LedgerState>,
+    /// The same of the forest, if there is one yet.
+    forest: Option<LedgerState>,
     /// What is missing, the largest promise per ledger.
     pub losses: Vec<Loss>,
     /// How many checkpoints from outside were compared.
@@ -98,6 +119,7 @@ impl Verdict {
     pub(super) fn uncompared(ledgers: Vec<LedgerState>) -> Verdict {
         Verdict {
             ledgers,
+            forest: None,
             losses: Vec::new(),
             compared: 0,
             agreed: BTreeMap::new(),
@@ -116,6 +138,16 @@ impl Verdict {
         self.losses
             .iter()
             .map(|loss| {
+                if loss.ledger_id == FOREST {
+                    return format!(
+                        "the restored forest (the log over the ledgers' checkpoints) has {} entries, but the checkpoint in {} \
+                         says {}: {} would be lost",
+                        loss.kept,
+                        loss.place,
+                        loss.promised,
+                        loss.what()
+                    );
+                }
                 let at = self.ledgers.iter().find(|ledger| ledger.ledger_id == loss.ledger_id);
                 format!(
                     "ledger {}: the restored log ends at seq {} (ledger time {}), but the checkpoint in {} says {}: the commands \
@@ -142,21 +174,31 @@ pub(super) async fn compare(
     key: &PublicKey,
 ) -> Result<Verdict, BackupError> {
     let mut verdict = Verdict::uncompared(ledgers);
-    let of_none = |found: &&Outside| {
-        let origin = found.note.lines().next().unwrap_or_default();
-        verdict.ledgers.iter().all(|ledger| ledger.origin != origin)
+    verdict.forest = forest(api).await?;
+    // A database that is older than its forest makes it anew; what was promised of it is kept as lost.
+    let unmade = match (&verdict.forest, verdict.ledgers.first()) {
+        (None, Some(first)) => Some(crate::pipeline::forest_name(&first.origin)),
+        _ => None,
     };
+    let (of_no_forest, outside): (Vec<_>, Vec<_>) =
+        outside.iter().partition(|found| unmade.is_some() && found.origin() == unmade.as_deref());
+    for found in of_no_forest {
+        verdict.lost_notes.insert("forest.lost.checkpoint".to_owned(), found.note.clone());
+    }
+    let logs: Vec<LedgerState> = verdict.ledgers.iter().chain(&verdict.forest).cloned().collect();
+    let of_none = |found: &&&Outside| logs.iter().all(|log| found.origin() != Some(&log.origin));
     if let Some(found) = outside.iter().find(of_none) {
-        let message = format!("the checkpoint in {} is of no ledger in this backup", found.place);
+        let message = format!("the checkpoint in {} is of no log in this backup", found.place);
         return Err(BackupError::new("UR906", message));
     }
-    for ledger in verdict.ledgers.clone() {
+    for ledger in logs {
         let origin: NoteName = name_of(&ledger)?;
         let id = i32::try_from(ledger.ledger_id).unwrap_or_default();
         let inside = api.query_opt("select note from receipts.read_checkpoint($1)", &[&id]).await?;
         let inside: Option<String> = inside.map(|row| row.try_get(0)).transpose()?;
+        let inside = inside.filter(|note| parse_and_verify(note, &origin, key).is_ok());
         let known = stated(inside.as_deref());
-        let own = outside.iter().filter(|found| found.note.lines().next() == Some(origin.as_str()));
+        let own = outside.iter().filter(|found| found.origin() == Some(origin.as_str()));
         let mut worst: Option<Loss> = None;
         for found in own.clone() {
             let promise = parse_and_verify(&found.note, &origin, key)
@@ -170,7 +212,10 @@ pub(super) async fn compare(
                 place: found.place.clone(),
             };
             if promise.size > ledger.size {
-                let name = format!("ledger-{}.lost-{}.checkpoint", ledger.ledger_id, promise.size);
+                let name = match ledger.ledger_id {
+                    FOREST => format!("forest.lost-{}.checkpoint", promise.size),
+                    id => format!("ledger-{id}.lost-{}.checkpoint", promise.size),
+                };
                 verdict.lost_notes.insert(name, found.note.clone());
                 if worst.as_ref().is_none_or(|worst| worst.promised < loss.promised) {
                     worst = Some(loss);
@@ -186,9 +231,9 @@ pub(super) async fn compare(
                 return Err(BackupError::new(
                     "UR903",
                     format!(
-                        "the restored log of ledger {} is not the one that the checkpoint in {} is about: at size {} they differ. \
+                        "the restored log {origin} is not the one that the checkpoint in {} is about: at size {} they differ. \
                          It is another history, not an earlier point of the same one",
-                        ledger.ledger_id, found.place, promise.size
+                        found.place, promise.size
                     ),
                 ));
             }
@@ -199,6 +244,19 @@ pub(super) async fn compare(
         verdict.losses.extend(worst);
     }
     Ok(verdict)
+}
+
+async fn forest(api: &Client) -> Result<Option<LedgerState>, BackupError> {
+    let Some(row) = api.query_opt("select origin, size, root from receipts.read_forest()", &[]).await? else {
+        return Ok(None);
+    };
+    Ok(Some(LedgerState {
+        ledger_id: FOREST,
+        origin: row.try_get(0)?,
+        size: u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or_default(),
+        root: hex::encode(row.try_get::<_, Vec<u8>>(2)?),
+        last_time_us: None,
+    }))
 }
 
 async fn root_at(api: &Client, ledger_id: i32, size: u64) -> Result<Option<TreeHash>, BackupError> {
@@ -237,7 +295,8 @@ pub(super) fn to_keep(
         let (Some(_), Some(key)) = (word, key) else {
             return Err(BackupError::new("UR601", verdict.question().join("; ")));
         };
-        let Some(ledger) = verdict.ledgers.iter().find(|ledger| ledger.ledger_id == loss.ledger_id) else {
+        let mut logs = verdict.ledgers.iter().chain(&verdict.forest);
+        let Some(ledger) = logs.find(|ledger| ledger.ledger_id == loss.ledger_id) else {
             continue;
         };
         let root = ledger.root.parse().map_err(|_| BackupError::new("UR904", "a log's root is no hash"))?;

@@ -191,7 +191,9 @@ impl Poster {
     }
 
     /// Posts transfers in one commit with whatever others have queued; result `i` belongs to transfer `i`. At most
-    /// [`BATCH_MAX`]. After a lost connection the same batch is sent again: what had committed unseen answers `exists`.
+    /// [`BATCH_MAX`]. A chain ends with the call. After a lost connection the same batch is sent again: what had committed unseen
+    /// answers as any retry does, `exists` for a transfer by itself and for the first of a chain, whose others then are
+    /// `linked_event_failed`; whoever must know reads the transfer.
     /// `UL103` for none or too many, `UB801` when the database cannot be reached, and what the SQL raises.
     pub async fn post(&self, transfers: Vec<NewTransfer>) -> Result<Vec<TransferResult>, Error> {
         if transfers.is_empty() || transfers.len() > BATCH_MAX {
@@ -255,7 +257,11 @@ impl Session {
         let mut count = first.transfers.len();
         let mut jobs = vec![first];
         let began = Instant::now();
-        loop {
+        // An open chain must end its batch, or it would run on into another caller's transfers.
+        let is_open = |jobs: &[Job]| {
+            jobs.last().and_then(|job| job.transfers.last()).is_some_and(|transfer| transfer.linked)
+        };
+        while !is_open(&jobs) {
             match queue.jobs.try_recv() {
                 Ok(job) if count + job.transfers.len() > BATCH_MAX => {
                     queue.next = Some(job);

@@ -35,4 +35,4 @@ begin
     cross join lateral ledger.move_of(t, p_account_id) as m;
 end $$;
 comment on function ledger.balance_at(integer, uuid, bigint) is
-  'The account''s balances after command p_seq, minor units, as recorded (an expired hold counts until its expiry is written); zeros before its first transfer, NULLs for an account that was never opened.';
+  'The account''s balances after command p_seq, minor units, as recorded (an expired hold counts until its expiry is written); zeros before its first transfer.';

@@ -9,7 +9,7 @@ declare
   v_items ledger.transfer_input[];
   v_count integer;
   v_journal uuid := base.derive_id(p_ctx.command_id, 'journal', 0);
-  v_forbidden record;
+  v_forbidden text;
   v_results text[];
 begin
   v_count := case when jsonb_typeof(p_args -> 'items') = 'array' then jsonb_array_length(p_args -> 'items') end;
@@ -18,18 +18,9 @@ begin
   end if;
   select array_agg(ledger.post_transfers_command_item(e.item) order by e.n) into v_items
     from jsonb_array_elements(p_args -> 'items') with ordinality as e (item, n);
-  -- Accounts an item names, and those of a hold it would end.
-  select i.n, a.purpose into v_forbidden
-    from unnest(v_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
-           timeout_ms, linked, reason, flags, reverses_id, effective_at, n)
-    left join ledger.transfers t on t.ledger_id = p_ctx.ledger_id and t.transfer_id = i.pending_id
-    join ledger.accounts a on a.ledger_id = p_ctx.ledger_id
-     and a.account_id in (i.debit_account_id, i.credit_account_id, t.debit_account_id, t.credit_account_id)
-   where a.purpose not in ('equity', 'external', 'wallet', 'liquidity')
-   order by i.n, a.purpose limit 1;
-  if found then
-    return base.refusal('UL301', 'agent', p_ctx.actor_id, format(
-      'item %s touches a %s account: only equity, external, wallet and liquidity accounts are the operator''s to post to', v_forbidden.n, v_forbidden.purpose));
+  v_forbidden := ledger.post_transfers_command_forbidden(p_ctx.ledger_id, p_ctx.rules_version, v_items);
+  if v_forbidden is not null then
+    return base.refusal('UL301', 'agent', p_ctx.actor_id, v_forbidden);
   end if;
   -- Commands of rules 1 found such accounts missing, and must find them so again.
   if p_ctx.rules_version >= 2 then
@@ -43,7 +34,64 @@ begin
     'posted', (select count(*) from unnest(v_results) as x where x = 'ok')), null)::base.outcome;
 end $$;
 comment on function ledger.post_transfers_command(base.command_context, jsonb) is
-  'Handler of kind post_transfers (items: TransferItem). ok, with one result per item in facts.results, even when every item failed. Refuses UL103 number of items, UL301 an account that is not the operator''s to post to.';
+  'Handler of kind post_transfers (items: TransferItem). ok, with one result per item in facts.results, even when every item failed. Refuses UL103 number of items, UL301 what is not the operator''s to do.';
+
+-- What no operator may do, whatever its items say.
+create or replace function ledger.post_transfers_command_forbidden(
+  p_ledger_id integer, p_rules_version integer, p_items ledger.transfer_input[]) returns text
+language plpgsql stable security invoker as $$
+declare
+  v_found record;
+begin
+  -- Accounts an item names, and those of a hold it would end.
+  select i.n, a.purpose into v_found
+    from unnest(p_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
+           timeout_ms, linked, reason, flags, reverses_id, effective_at, n)
+    left join ledger.transfers t on t.ledger_id = p_ledger_id and t.transfer_id = i.pending_id
+    join ledger.accounts a on a.ledger_id = p_ledger_id
+     and a.account_id in (i.debit_account_id, i.credit_account_id, t.debit_account_id, t.credit_account_id)
+   where a.purpose not in ('equity', 'external', 'wallet', 'liquidity')
+   order by i.n, a.purpose limit 1;
+  if found then
+    return format('item %s touches a %s account: only equity, external, wallet and liquidity accounts are the operator''s to post to',
+      v_found.n, v_found.purpose);
+  end if;
+  -- Commands of rules 1 and 2 were allowed what follows, and must be allowed it again.
+  if p_rules_version < 3 then
+    return null;
+  end if;
+  -- Refunds and payouts must always arrive. External accounts are known by their ids, as this batch may be about to open one.
+  select i.n, case when a.account_id is null then 'external' else a.purpose end as purpose into v_found
+    from unnest(p_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
+           timeout_ms, linked, reason, flags, reverses_id, effective_at, n)
+    cross join lateral (values (i.flags & 4, i.debit_account_id), (i.flags & 8, i.credit_account_id)) as c (closes, account_id)
+    left join ledger.accounts a on a.ledger_id = p_ledger_id and a.account_id = c.account_id
+   where c.closes <> 0
+     and (a.purpose in ('wallet', 'external')
+          or c.account_id in (select ledger.account_id(p_ledger_id, s.asset_id, 'external', null, null) from ledger.assets s))
+   order by i.n limit 1;
+  if found then
+    return format('item %s would close a %s account: refunds and payouts must always arrive, so only equity and liquidity accounts can be closed',
+      v_found.n, v_found.purpose);
+  end if;
+  -- Half an exchange taken back would be value out of nothing: the way back is an exchange. Where rules 2 let somebody take
+  -- one side back, the other may follow.
+  select i.n into v_found
+    from unnest(p_items) with ordinality as i (transfer_id, kind, debit_account_id, credit_account_id, asset_id, amount, pending_id,
+           timeout_ms, linked, reason, flags, reverses_id, effective_at, n)
+    cross join lateral (
+      select x.buy_transfer_id as other_id from ledger.exchanges x where x.ledger_id = p_ledger_id and x.sell_transfer_id = i.reverses_id
+      union all
+      select x.sell_transfer_id from ledger.exchanges x where x.ledger_id = p_ledger_id and x.buy_transfer_id = i.reverses_id) as o
+   where not exists (select from ledger.reversals r where r.ledger_id = p_ledger_id and r.reversed_id = o.other_id)
+   order by i.n limit 1;
+  if found then
+    return format('item %s reverses one side of an exchange: exchange back at the recorded rate instead', v_found.n);
+  end if;
+  return null;
+end $$;
+comment on function ledger.post_transfers_command_forbidden(integer, integer, ledger.transfer_input[]) is
+  'Why the operator may not send this batch: accounts of the market''s own machinery, closing what refunds and payouts need, half an exchange; NULL: it may.';
 
 -- One TransferItem. What cannot be parsed becomes a value that its item is refused for, never an absent one: an absent
 -- account of a post means "as in the pending transfer", so dropping a malformed id would widen what was asked.

@@ -23,6 +23,9 @@ select l.ledger_id, l.exchange_id, v.problem, v.found, v.expected
       l.bought_from <> ledger.account_id(l.ledger_id, l.buy_asset_id, 'liquidity', null, null)),
     ('amount_is_not_the_rates', l.buy_amount::text, trunc(l.sell_amount * l.rate)::text, l.buy_amount <> trunc(l.sell_amount * l.rate)),
     ('journals_differ', l.buy_journal::text, l.sell_journal::text, l.buy_journal <> l.sell_journal),
+    ('reversed_in_part', 'one side', 'both or none',
+      exists (select from ledger.reversals r where r.ledger_id = l.ledger_id and r.reversed_id = l.sell_transfer_id)
+        <> exists (select from ledger.reversals r where r.ledger_id = l.ledger_id and r.reversed_id = l.buy_transfer_id)),
     ('command_differs', concat_ws(' ', l.sell_seq, l.buy_seq), l.seq::text, l.sell_seq <> l.seq or l.buy_seq <> l.seq))
     as v (problem, found, expected, wrong)
  where v.wrong

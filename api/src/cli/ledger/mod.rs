@@ -10,7 +10,7 @@ mod statement;
 mod transfers;
 mod trial_balance;
 
-pub(super) use listing::moment;
+pub(crate) use listing::moment;
 
 use super::failure::Outcome;
 
