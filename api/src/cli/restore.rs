@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ledger::backup::{Kind, LossAccepted, Restore, RestoreOptions, Restored, Target};
+use ledger::backup::{Kind, Loss, LossAccepted, Restore, RestoreOptions, Restored, Target};
 use ledger::cluster::{Cluster, ExternalDatabase};
 use ledger::verify::Report;
 use serde_json::json;
@@ -138,15 +138,16 @@ fn tell(args: &RestoreArgs, restored: &Restored, report: Option<&Report>) {
         ));
     }
     for loss in &restored.losses {
+        let word = if loss.is_of_commands() { ", by your word" } else { "; no command is among them" };
         say(format_args!(
-            "lost      {}, by your word; every checkpoint will say so, and {} is kept",
+            "lost      {}{word}; every checkpoint will say so, and {} is kept",
             loss.what(),
             loss.place
         ));
     }
-    if restored.losses.is_empty() {
+    if !restored.losses.iter().any(Loss::is_of_commands) {
         say(format_args!(
-            "compared  with {} checkpoints: none promises more. What nobody kept a checkpoint of, nobody can miss here",
+            "compared  with {} checkpoints: none promises more commands. What nobody kept a checkpoint of, nobody can miss here",
             restored.compared
         ));
     }

@@ -40,6 +40,12 @@ impl Loss {
         format!("{RESTORED}{} {} {}", self.kept, self.promised, self.root)
     }
 
+    /// Whether commands are lost, or only entries of the forest, which are about checkpoints.
+    #[must_use]
+    pub fn is_of_commands(&self) -> bool {
+        self.ledger_id != FOREST
+    }
+
     /// What is lost, in words.
     #[must_use]
     pub fn what(&self) -> String {
@@ -128,7 +134,8 @@ impl Verdict {
         }
     }
 
-    /// The question to the operator, one line per ledger.
+    /// The question to the operator, one line per ledger that lacks commands; none: nothing has to be asked. A forest alone is
+    /// only somewhat younger than its ledgers: nobody's command is missing, and it states it all the same.
     #[must_use]
     pub fn question(&self) -> Vec<String> {
         let time = |us: Option<i64>| {
@@ -137,17 +144,8 @@ impl Verdict {
         };
         self.losses
             .iter()
+            .filter(|loss| loss.is_of_commands())
             .map(|loss| {
-                if loss.ledger_id == FOREST {
-                    return format!(
-                        "the restored forest (the log over the ledgers' checkpoints) has {} entries, but the checkpoint in {} \
-                         says {}: {} would be lost",
-                        loss.kept,
-                        loss.place,
-                        loss.promised,
-                        loss.what()
-                    );
-                }
                 let at = self.ledgers.iter().find(|ledger| ledger.ledger_id == loss.ledger_id);
                 format!(
                     "ledger {}: the restored log ends at seq {} (ledger time {}), but the checkpoint in {} says {}: the commands \
@@ -292,7 +290,8 @@ pub(super) fn to_keep(
         notes.insert(file(*ledger_id), note.clone());
     }
     for loss in &verdict.losses {
-        let (Some(_), Some(key)) = (word, key) else {
+        let said = word.is_some() || !loss.is_of_commands();
+        let (true, Some(key)) = (said, key) else {
             return Err(BackupError::new("UR601", verdict.question().join("; ")));
         };
         let mut logs = verdict.ledgers.iter().chain(&verdict.forest);

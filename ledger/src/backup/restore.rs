@@ -230,10 +230,10 @@ impl Restore {
     /// # Errors
     /// That.
     pub fn ask(&self, verdict: &Verdict) -> Result<(), BackupError> {
-        if verdict.losses.is_empty() || self.word.is_some() {
+        let question = verdict.question().join("; ");
+        if question.is_empty() || self.word.is_some() {
             return Ok(());
         }
-        let question = verdict.question().join("; ");
         Err(BackupError::new(
             "UR601",
             format!(

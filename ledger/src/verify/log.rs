@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::forest;
+use super::losses::Losses;
 use super::report::{First, Report};
 use super::stored::{self, Keys, Rederive, Stored};
 use crate::error::Error;
@@ -101,7 +102,13 @@ pub(super) async fn check(
         wanted.insert(checkpoint.size, None);
         promised.push(Promised { place, checkpoint, time_s: None });
     }
-    losses.report(report);
+    let (stated, left_out) = losses.judge();
+    report.add(
+        "checkpoints.losses",
+        "what a restore gave up is stated in every checkpoint since",
+        stated,
+        left_out,
+    );
 
     let mut checks = LogChecks {
         ledger_id,
@@ -328,45 +335,6 @@ impl LogChecks<'_> {
             }
         }
         (count, first)
-    }
-}
-
-/// A log that was restored to an earlier point states it in every checkpoint from then on.
-#[derive(Default)]
-struct Losses {
-    by_size: BTreeMap<u64, Vec<(String, Vec<String>)>>,
-}
-
-impl Losses {
-    fn see(&mut self, place: &str, size: u64, note: &str) {
-        self.by_size.entry(size).or_default().push((place.to_owned(), crate::backup::stated([note])));
-    }
-
-    fn report(self, report: &mut Report) {
-        let mut first = First::default();
-        let mut known: Vec<String> = Vec::new();
-        for (size, seen) in self.by_size {
-            let mut here = Vec::new();
-            for (place, lines) in seen {
-                if let Some(line) = known.iter().find(|line| !lines.contains(line)) {
-                    first.note(
-                        place,
-                        format!("it leaves out what checkpoints below size {size} state: {line}"),
-                    );
-                }
-                here.extend(lines);
-            }
-            here.retain(|line| !known.contains(line));
-            here.dedup();
-            known.extend(here);
-        }
-        let count = known.len() as u64;
-        report.add(
-            "checkpoints.losses",
-            "what a restore gave up is stated in every checkpoint since",
-            count,
-            first.0,
-        );
     }
 }
 
