@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use proto::evidence::{self, Trust, to_bytes};
 use proto::keys::{KeyPair, PublicKey, PublicKeyError};
 use proto::note::{
-    KeyUse, NoteName, VerifierKey, cosign, parse_and_verify, sign_checkpoint, sign_timed_checkpoint,
+    KeyUse, NoteName, StatedLoss, VerifierKey, cosign, parse_and_verify, sign_checkpoint,
+    sign_timed_checkpoint, sign_timed_checkpoint_with,
 };
 use proto::v1;
 
@@ -201,4 +202,31 @@ fn a_key_of_mixed_order_is_refused_by_both_readers() {
     );
     let Some(said) = asked_in_python(&program) else { return };
     assert_eq!(said, "b'econ mixed order' False {}\n");
+}
+
+#[tokio::test]
+async fn a_log_that_admits_a_loss_proves_as_before_and_both_judges_read_over_the_line() {
+    let market = Market::start().await;
+    let mut cases = cases(&market);
+    let key = KeyPair::from_pem(&cases.key.to_pem()).unwrap();
+    let bundle = bundle_of(&market, &eventful(&market).await).await;
+    let origin: NoteName = bundle.origin.parse().unwrap();
+    let tree = parse_and_verify(&bundle.checkpoint, &origin, key.public()).unwrap();
+    let loss = StatedLoss { kept: 3, promised: 5, root: tree.root };
+    let admitting = v1::EvidenceBundle {
+        checkpoint: sign_timed_checkpoint_with(&tree, &[loss.to_string()], &key, 1_795_000_000),
+        // It was the other checkpoint that is in the forest.
+        forest: None,
+        ..bundle
+    };
+    let said = evidence::judge(&admitting, &Trust::default()).to_string();
+    assert!(said.contains("restored this log to 3 receipts, though it had promised 5"), "{said}");
+    cases.good("a loss that is admitted", &admitting);
+    let hidden = v1::EvidenceBundle {
+        checkpoint: admitting.checkpoint.replace(&format!("{loss}\n"), ""),
+        ..admitting.clone()
+    };
+    cases.bad("a loss that is hidden", &hidden, "bundle.checkpoint", "does not verify");
+    cases.check();
+    market.pipeline.shutdown().await;
 }

@@ -41,7 +41,6 @@ pub use archive::{Archive, Archiver};
 pub use error::BackupError;
 pub use make::{Made, MakeOptions, make};
 pub use manifest::{Kind, LedgerState, Manifest};
-pub(crate) use outside::stated;
 pub use outside::{Loss, LossAccepted, Verdict};
 pub use repository::{Removable, Repository};
 pub use restore::{Restore, RestoreOptions, Restored, Target, refuse_unfinished};

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proto::keys::{KeyPair, PublicKey};
 use proto::merkle::TreeHash;
-use proto::note::{Checkpoint, NoteName, extensions, parse_and_verify, sign_checkpoint_with};
+use proto::note::{Checkpoint, NoteName, StatedLoss, parse_and_verify, sign_checkpoint_with, stated_losses};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
@@ -15,9 +15,6 @@ use super::manifest::LedgerState;
 use super::repository::names;
 use super::{BackupError, files};
 use crate::receipts::log::FOREST;
-
-/// First word of the extension line by which a log states that it was restored to an earlier point.
-const RESTORED: &str = "restored ";
 
 /// What was promised, and a restored log does not hold: commands, or entries of the forest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,9 +32,12 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// The line that every later checkpoint carries: kept, promised, root of what was promised.
-    fn line(&self) -> String {
-        format!("{RESTORED}{} {} {}", self.kept, self.promised, self.root)
+    /// As every later checkpoint states it.
+    fn statement(&self) -> Result<StatedLoss, BackupError> {
+        let root = BASE64.decode(&self.root).ok().and_then(|bytes| TreeHash::from_slice(&bytes).ok());
+        let root =
+            root.ok_or_else(|| BackupError::new("UR904", "the root of what was promised is no hash"))?;
+        Ok(StatedLoss { kept: self.kept, promised: self.promised, root })
     }
 
     /// Whether commands are lost, or only entries of the forest, which are about checkpoints.
@@ -55,17 +55,6 @@ impl Loss {
             id => format!("ledger {id}: commands {first} to {last}"),
         }
     }
-}
-
-/// The statements of loss in checkpoints, each once, in order. Whoever signs the next checkpoint repeats them.
-pub(crate) fn stated<'a>(notes: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for line in notes.into_iter().flat_map(extensions).filter(|line| line.starts_with(RESTORED)) {
-        if !lines.iter().any(|known| known == line) {
-            lines.push(line.to_owned());
-        }
-    }
-    lines
 }
 
 /// A checkpoint from outside the database, and where it was found.
@@ -117,7 +106,7 @@ pub struct Verdict {
     /// Checkpoints beyond the restored logs, by the name under which they are kept.
     pub(super) lost_notes: BTreeMap<String, String>,
     /// Statements of earlier losses, per ledger.
-    stated: BTreeMap<u32, Vec<String>>,
+    stated: BTreeMap<u32, Vec<StatedLoss>>,
 }
 
 impl Verdict {
@@ -195,7 +184,7 @@ pub(super) async fn compare(
         let inside = api.query_opt("select note from receipts.read_checkpoint($1)", &[&id]).await?;
         let inside: Option<String> = inside.map(|row| row.try_get(0)).transpose()?;
         let inside = inside.filter(|note| parse_and_verify(note, &origin, key).is_ok());
-        let known = stated(inside.as_deref());
+        let known = stated_losses(inside.as_deref());
         let own = outside.iter().filter(|found| found.origin() == Some(origin.as_str()));
         let mut worst: Option<Loss> = None;
         for found in own.clone() {
@@ -225,7 +214,8 @@ pub(super) async fn compare(
                 if promise.size >= agreed.0 {
                     *agreed = (promise.size, found.note.clone());
                 }
-            } else if !known.iter().any(|line| line.ends_with(&format!(" {} {}", loss.promised, loss.root))) {
+            } else if !known.iter().any(|known| (known.promised, known.root) == (promise.size, promise.root))
+            {
                 return Err(BackupError::new(
                     "UR903",
                     format!(
@@ -236,9 +226,8 @@ pub(super) async fn compare(
                 ));
             }
         }
-        verdict
-            .stated
-            .insert(ledger.ledger_id, stated(own.map(|found| found.note.as_str()).chain(inside.as_deref())));
+        let said = own.map(|found| found.note.as_str()).chain(inside.as_deref());
+        verdict.stated.insert(ledger.ledger_id, stated_losses(said));
         verdict.losses.extend(worst);
     }
     Ok(verdict)
@@ -300,8 +289,9 @@ pub(super) fn to_keep(
         };
         let root = ledger.root.parse().map_err(|_| BackupError::new("UR904", "a log's root is no hash"))?;
         let checkpoint = Checkpoint { origin: name_of(ledger)?, size: ledger.size, root };
-        let mut lines = verdict.stated.get(&loss.ledger_id).cloned().unwrap_or_default();
-        lines.push(loss.line());
+        let earlier = verdict.stated.get(&loss.ledger_id).into_iter().flatten();
+        let mut lines: Vec<String> = earlier.map(StatedLoss::to_string).collect();
+        lines.push(loss.statement()?.to_string());
         notes.insert(file(loss.ledger_id), sign_checkpoint_with(&checkpoint, &lines, key));
     }
     Ok(notes)

@@ -11,7 +11,7 @@ use super::manifest::{self, Kind, Manifest, Set, WalRange};
 use super::repository::Repository;
 use super::seal::Sealer;
 use super::segments::Segment;
-use super::{outside, wal};
+use super::wal;
 
 const BYTES: u64 = 1 << 20;
 
@@ -226,12 +226,4 @@ fn one_maker_at_a_time_and_what_a_killed_one_left_goes() {
     repository.lock().unwrap();
     let inside = Repository::open(&data_dir.path().join("x"), data_dir.path()).unwrap_err().to_string();
     assert!(inside.starts_with("UB125"), "{inside}");
-}
-
-#[test]
-fn statements_of_loss_are_carried_on_once_each_in_order() {
-    let note = |lines: &str| format!("origin\n7\nroot\n{lines}\n\u{2014} origin signature\n");
-    let (one, two) = (note("restored 1 2 x\nother\n"), note("restored 1 2 x\nrestored 3 4 y\n"));
-    assert_eq!(outside::stated([one.as_str(), two.as_str()]), ["restored 1 2 x", "restored 3 4 y"]);
-    assert!(outside::stated([note("").as_str()]).is_empty());
 }

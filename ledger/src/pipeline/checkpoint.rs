@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proto::merkle::TreeHash;
-use proto::note::{Checkpoint, NoteName, parse_and_verify, parse_timed, sign_timed_checkpoint_with};
+use proto::note::{
+    Checkpoint, NoteName, StatedLoss, parse_and_verify, parse_timed, sign_timed_checkpoint_with,
+};
 use tokio_postgres::{Client, NoTls};
 
 use super::{Shared, Stage};
-use crate::backup::stated;
 use crate::error::Error;
 use crate::receipts::log::FOREST;
 
@@ -123,7 +124,8 @@ pub(super) async fn stated_losses(
     // Nothing is signed again that the house has not signed before.
     let key = shared.options.house.receipt_key().public();
     let inside = inside.filter(|note| parse_and_verify(note, origin, key).is_ok());
-    Ok(stated([outside.as_deref(), inside.as_deref()].into_iter().flatten()))
+    let losses = proto::note::stated_losses([outside.as_deref(), inside.as_deref()].into_iter().flatten());
+    Ok(losses.iter().map(StatedLoss::to_string).collect())
 }
 
 /// Checks the checkpoint kept outside against the log, and returns it. `UR903`: the log in the database is not the one

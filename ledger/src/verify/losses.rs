@@ -2,38 +2,42 @@
 
 use std::collections::BTreeMap;
 
+use proto::note::{StatedLoss, stated_losses};
+
 use super::report::{First, Problem};
 
 /// What the checkpoints of one log state, by the size of the log.
 #[derive(Default)]
 pub(super) struct Losses {
-    by_size: BTreeMap<u64, Vec<(String, Vec<String>)>>,
+    by_size: BTreeMap<u64, Vec<(String, Vec<StatedLoss>)>>,
 }
 
 impl Losses {
     /// One more checkpoint, whose signature has been verified.
     pub(super) fn see(&mut self, place: &str, size: u64, note: &str) {
-        self.by_size.entry(size).or_default().push((place.to_owned(), crate::backup::stated([note])));
+        self.by_size.entry(size).or_default().push((place.to_owned(), stated_losses([note])));
     }
 
     /// How many losses are stated, and the first checkpoint that leaves one out.
     pub(super) fn judge(self) -> (u64, Option<Problem>) {
         let mut first = First::default();
-        let mut known: Vec<String> = Vec::new();
+        let mut known: Vec<StatedLoss> = Vec::new();
         for (size, seen) in self.by_size {
             let mut here = Vec::new();
-            for (place, lines) in seen {
-                if let Some(line) = known.iter().find(|line| !lines.contains(line)) {
+            for (place, losses) in seen {
+                if let Some(loss) = known.iter().find(|loss| !losses.contains(loss)) {
                     first.note(
                         place,
-                        format!("it leaves out what checkpoints below size {size} state: {line}"),
+                        format!("it leaves out what checkpoints below size {size} state: {loss}"),
                     );
                 }
-                here.extend(lines.into_iter().filter(|line| !known.contains(line)));
+                here.extend(losses);
             }
-            here.sort();
-            here.dedup();
-            known.extend(here);
+            for loss in here {
+                if !known.contains(&loss) {
+                    known.push(loss);
+                }
+            }
         }
         (known.len() as u64, first.0)
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Item, Judgement, number, text};
 use crate::ids::Hash32;
+use crate::note::stated_losses;
 use crate::v1::EvidenceBundle;
 use crate::v1::command_body::Kind;
 
@@ -189,6 +190,14 @@ pub(super) fn weigh(
     }
     if all_hold(judgement, &["bundle.commands", "bundle.content", "bundle.terms", "bundle.steps"]) {
         judgement.prove("the buyer asked, the provider offered, and each took its own steps, at the price and for the units stated");
+    }
+    if judgement.holds("bundle.checkpoint") {
+        for loss in stated_losses([bundle.checkpoint.as_str()]) {
+            judgement.prove(format!(
+                "the market admits a loss: it restored this log to {} receipts, though it had promised {}",
+                loss.kept, loss.promised
+            ));
+        }
     }
     if judgement.holds("bundle.metering") {
         judgement.prove("the provider reported these counters, and no others for the rows here");

@@ -7,6 +7,7 @@
 
 mod breach;
 mod cosignature;
+mod loss;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use cosignature::{
     Cosignature, TimedCheckpoint, cosign, parse_timed, sign_timed_checkpoint, sign_timed_checkpoint_with,
     verify_cosignatures,
 };
+pub use loss::{StatedLoss, stated_losses};
 pub use statement::{parse_statement, sign_statement};
 pub use verifier::{KeyUse, VerifierKey};
 
