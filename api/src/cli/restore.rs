@@ -151,5 +151,11 @@ fn tell(args: &RestoreArgs, restored: &Restored, report: Option<&Report>) {
             restored.compared
         ));
     }
+    if restored.unreadable > 0 {
+        say(format_args!(
+            "closed    {} artifacts of the set, whose keys are not beside it: erased since then, or artifact-keys/ was lost",
+            restored.unreadable
+        ));
+    }
     say("next      econ up; then make a new backup, because older sets do not lead past this restore");
 }

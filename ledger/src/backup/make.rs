@@ -13,7 +13,7 @@ use super::archive::ArchiveState;
 use super::manifest::{self, Kind, LedgerState, Manifest, WalRange};
 use super::repository::{Repository, fresh_name};
 use super::segments::Segment;
-use super::{BackupError, Source, files, logical, tools};
+use super::{BackupError, Source, artifacts, files, logical, tools};
 use crate::clock::system_now_us;
 use crate::cluster::ClusterError;
 use crate::error::Error;
@@ -30,7 +30,7 @@ pub struct MakeOptions<'a> {
     pub receipt_key: Option<Arc<KeyPair>>,
     /// Base or logical.
     pub kind: Kind,
-    /// Whether artifacts go along. What is erased later stays in the set.
+    /// Whether artifacts go along, sealed, and their keys into the mirror beside the sets.
     pub artifacts: bool,
 }
 
@@ -81,6 +81,7 @@ async fn fill(
     copy_checkpoints(options.data_dir, dir)?;
     let api = connect(&source.api).await?;
     let postgres_version = version(&api).await?;
+    artifacts::forget_erased(&api, options.data_dir, options.repository.dir()).await?;
     let (wal, ledgers) = match options.kind {
         Kind::Base => {
             let ledgers = read_ledgers(&api).await?;
@@ -89,8 +90,14 @@ async fn fill(
         Kind::Logical => (None, logical::dump(source, api, &dir.join(logical::DUMP)).await?),
     };
     if options.artifacts {
-        let (from, to) = (options.data_dir.join("artifacts"), dir.join("artifacts"));
-        tokio::task::spawn_blocking(move || copy_artifacts(&from, &to)).await??;
+        let (from, set) = (options.data_dir.to_owned(), dir.to_owned());
+        let mirror = options.repository.dir().to_owned();
+        tokio::task::spawn_blocking(move || {
+            artifacts::copy_in(&from, &set)?;
+            // Afterwards, so that no artifact in the set lacks its key.
+            artifacts::mirror_keys(&from, &mirror)
+        })
+        .await??;
     }
     let manifest = Manifest {
         format: Manifest::CURRENT_FORMAT,
@@ -192,27 +199,6 @@ fn copy_checkpoints(data_dir: &Path, dir: &Path) -> Result<(), BackupError> {
     files::make_folder(&to)?;
     for (ledger_id, note) in crate::verify::read_outside(&data_dir.join("checkpoints"))? {
         files::write_durably(&crate::pipeline::checkpoint_path(&to, ledger_id), note.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// Whole artifacts only: what is still arriving lies in a folder of its own.
-fn copy_artifacts(from: &Path, to: &Path) -> Result<(), BackupError> {
-    files::make_folder(to)?;
-    let tree = files::Tree::of(from)?;
-    let whole = |name: &&String| !name.starts_with("incoming");
-    for folder in tree.folders.iter().filter(whole) {
-        files::make_folder(&to.join(folder))?;
-    }
-    for file in tree.files.iter().filter(whole) {
-        match files::copy(&from.join(file), &to.join(file), None) {
-            Ok(_) => {}
-            // Erased a moment ago.
-            Err(_) if !from.join(file).exists() => {
-                let _ = std::fs::remove_file(to.join(file));
-            }
-            Err(error) => return Err(error),
-        }
     }
     Ok(())
 }

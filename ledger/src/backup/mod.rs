@@ -10,7 +10,8 @@
 //!     checkpoints/              the signed checkpoint of each ledger when it was begun
 //!     pg/                       kind base: what pg_basebackup wrote
 //!     database.dump             kind logical: what pg_dump wrote
-//!     artifacts/                if asked for
+//!     artifacts/                if asked for, sealed
+//!   artifact-keys/              what opens them, a mirror without history
 //!   wal/<stretch>/              Postgres' log without a gap, from one moment on
 //!     <segment>, <segment>.seal a whole segment, and the receipt key's statement about it
 //!     <segment>.partial         the one being received
@@ -22,6 +23,7 @@
 //! reads a byte of a copy, the byte is compared with what the receipt key signed.
 
 mod archive;
+mod artifacts;
 mod error;
 mod files;
 mod logical;

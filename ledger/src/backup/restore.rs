@@ -19,7 +19,7 @@ use super::manifest::{Kind, LedgerState, MANIFEST, Manifest, Set};
 use super::outside::{self, Loss, LossAccepted, Outside, Verdict};
 use super::repository::{Repository, fresh_name};
 use super::wal::{self, Replayable};
-use super::{BackupError, NOT_OURS, files, logical};
+use super::{BackupError, NOT_OURS, artifacts, files, logical};
 use crate::clock::system_now_us;
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, Staging};
 use crate::house::House;
@@ -75,6 +75,7 @@ pub struct Restore {
     outside: Vec<Outside>,
     key: Option<PublicKey>,
     wal: Replayable,
+    unreadable: u64,
 }
 
 /// A restore that has ended well.
@@ -94,6 +95,8 @@ pub struct Restored {
     pub compared: usize,
     /// WAL segments that were replayed beyond the base.
     pub segments: u64,
+    /// Artifacts in the set whose key is not mirrored beside it: erased since, or the mirror was lost.
+    pub unreadable: u64,
 }
 
 /// What is still to be done, in a form that can be done twice.
@@ -181,6 +184,7 @@ impl Restore {
             outside,
             key,
             wal: Replayable::default(),
+            unreadable: 0,
         };
         restore.staging.clear().await?;
         let begun = match set.manifest.kind {
@@ -286,6 +290,7 @@ impl Restore {
             losses: verdict.losses,
             compared: verdict.compared,
             segments: self.wal.segments,
+            unreadable: self.unreadable,
         };
         let decision = Decision { restored, lost: verdict.lost_notes, checkpoints };
         let text = serde_json::to_vec_pretty(&decision)
@@ -308,11 +313,11 @@ impl Restore {
             return Err(BackupError::new("UB605", "the set names an impossible size of WAL segments"));
         }
         let pg = self.staging.make_pg()?;
-        let artifacts = self.staging.dir().join("artifacts");
-        self.wal = tokio::task::spawn_blocking(move || {
+        let staging = self.staging.dir().to_owned();
+        (self.wal, self.unreadable) = tokio::task::spawn_blocking(move || {
             // Not synced file by file: Postgres syncs a whole data directory before it recovers it.
             set.copy_out("pg", &pg)?;
-            copy_artifacts(&set, &artifacts)?;
+            let unreadable = artifacts::copy_out(&set, &staging)?;
             let wal = match &stretch {
                 Some(folder) => wal::copy(folder, &range, vouched.as_ref(), &pg.join("pg_wal"))?,
                 None => Replayable {
@@ -325,7 +330,7 @@ impl Restore {
             // Archive recovery even without an archive: it ends on a new timeline, so that what is written from then on can
             // never be taken for what another copy of this cluster writes.
             files::write_durably(&pg.join("recovery.signal"), b"")?;
-            Ok::<_, BackupError>(wal)
+            Ok::<_, BackupError>((wal, unreadable))
         })
         .await??;
         self.staging.own_pg()?;
@@ -399,18 +404,19 @@ impl Restore {
     }
 
     /// A dump into a fresh cluster, or into the external database.
-    async fn load(&self, set: Set, options: &RestoreOptions) -> Result<Option<Cluster>, BackupError> {
+    async fn load(&mut self, set: Set, options: &RestoreOptions) -> Result<Option<Cluster>, BackupError> {
         let dump = self.staging.dir().join(logical::DUMP);
-        let (to, artifacts) = (dump.clone(), self.staging.dir().join("artifacts"));
-        let set = tokio::task::spawn_blocking(move || {
+        let (to, staging) = (dump.clone(), self.staging.dir().to_owned());
+        let (set, unreadable) = tokio::task::spawn_blocking(move || {
             let hash = set.hashes.0.get(logical::DUMP);
             let hash = hash.ok_or_else(|| BackupError::new("UB605", "the set holds no dump"))?;
             // Compared while it is copied: what is restored is the copy.
             files::copy(&set.dir.join(logical::DUMP), &to, Some(hash))?;
-            copy_artifacts(&set, &artifacts)?;
-            Ok::<_, BackupError>(set)
+            let unreadable = artifacts::copy_out(&set, &staging)?;
+            Ok::<_, BackupError>((set, unreadable))
         })
         .await??;
+        self.unreadable = unreadable;
         let newer = |major: u32| {
             BackupError::new(
                 "UB610",
@@ -467,7 +473,7 @@ fn carry_out(staging: Staging, decision: Decision) -> Result<Restored, BackupErr
     for (name, note) in &decision.lost {
         put(&checkpoints, name, note)?;
     }
-    move_artifacts(&staging.dir().join("artifacts"), &data_dir.join("artifacts"))?;
+    artifacts::put_in_place(&staging)?;
     staging.install_pg()?;
     for (name, note) in &decision.checkpoints {
         put(&checkpoints, name, note)?;
@@ -593,30 +599,4 @@ fn is_fit(set: &Manifest, options: &RestoreOptions) -> Result<(), BackupError> {
         ));
     }
     Ok(())
-}
-
-fn copy_artifacts(set: &Set, to: &Path) -> Result<(), BackupError> {
-    if set.manifest.artifacts {
-        files::make_folder(to)?;
-        set.copy_out("artifacts", to)?;
-        files::sync_tree(to, &files::Tree::of(to)?)?;
-    }
-    Ok(())
-}
-
-/// Adds what is missing; the names are hashes, so nothing that is there can be another.
-fn move_artifacts(from: &Path, to: &Path) -> Result<(), BackupError> {
-    if !from.exists() {
-        return Ok(());
-    }
-    let tree = files::Tree::of(from)?;
-    files::make_folder(to)?;
-    for folder in &tree.folders {
-        files::make_folder(&to.join(folder))?;
-    }
-    for file in tree.files.iter().filter(|file| !to.join(file).exists()) {
-        let target = to.join(file);
-        std::fs::rename(from.join(file), &target).map_err(ClusterError::io("cannot rename to", target))?;
-    }
-    files::sync_tree(to, &files::Tree::of(to)?)
 }
