@@ -4,5 +4,6 @@ mod books_cli;
 mod cli;
 mod crash;
 mod demo;
+mod erase_cli;
 mod kill;
 mod ledger_cli;

@@ -5,6 +5,7 @@
 
 pub(crate) mod amount;
 pub(crate) mod client;
+mod erase;
 mod export;
 pub(crate) mod failure;
 pub(crate) mod files;
@@ -63,6 +64,8 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     /// Write the books for hledger, Beancount, a spreadsheet or an analyst
     Export(export::ExportArgs),
+    /// Remove what is stored of an agent, an order or an artifact (the operator's key)
+    Erase(erase::EraseArgs),
     /// Measure the system
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -149,6 +152,7 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
         Command::Export(args) => export::run(args).await?,
+        Command::Erase(args) => erase::run(args).await?,
         Command::Bench(command) => bench::run(command).await?,
         Command::Key(command) => keys::run(command)?,
         Command::Register(args) => money::register(args).await?,
