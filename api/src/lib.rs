@@ -11,4 +11,5 @@ pub mod graphql;
 pub mod house;
 pub mod rest;
 pub mod server;
+pub mod witness;
 pub mod ws;

@@ -45,11 +45,11 @@ pub struct Planned {
 pub enum Action {
     /// Every upload of it, and the bytes.
     Erase,
-    /// This agent's upload; others still hold the bytes, for the reason given.
+    /// This agent's upload only.
     Unlink {
         /// Whose.
         agent_id: AgentId,
-        /// Why the bytes stay.
+        /// Why the bytes stay; empty where that is not told: whoever asks for itself learns nothing of others.
         reason: String,
     },
     /// Nothing, for this reason: `needed`, `uploaded_by_another`, `bought_by_another`.
@@ -60,7 +60,8 @@ pub enum Action {
 }
 
 /// What erasing a subject would do to each of its stored artifacts; empty: nothing of it is stored. Calls
-/// `artifacts.plan_erasure`. `UB302`: the actor is not the operator; `UM403`, `UM405`: no such subject; `UM608`: its
+/// `artifacts.plan_erasure`. An agent that is not the operator may ask for itself, and is shown
+/// at most 1,000 of its own uploads. `UB302`: it asked for another; `UM403`, `UM405`: no such subject; `UM608`: its
 /// contents are still needed.
 pub async fn plan_erasure(
     reader: &Reader,
@@ -93,7 +94,7 @@ pub async fn plan_erasure(
     rows.iter().map(planned).collect()
 }
 
-/// Whether the operator has erased the artifact, as far as the actor may know. Calls `artifacts.was_erased`.
+/// Whether the artifact was erased, as far as the actor may know. Calls `artifacts.was_erased`.
 pub async fn was_erased(
     reader: &Reader,
     actor: AgentId,

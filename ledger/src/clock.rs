@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Shared, cheap to clone. Simulated time runs at the pace of real time, shifted.
+/// Shared, cheap to clone. Simulated time runs at the pace of real time, shifted, or stands still.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     offset_us: Arc<AtomicI64>,
+    /// Where it stands still; 0: it runs.
+    standing_us: Arc<AtomicI64>,
     simulated: Arc<AtomicBool>,
 }
 
@@ -19,7 +21,10 @@ impl Clock {
 
     /// Unix microseconds as this clock tells them.
     pub fn now_us(&self) -> i64 {
-        system_now_us() + self.offset_us.load(Ordering::Acquire)
+        match self.standing_us.load(Ordering::Acquire) {
+            0 => system_now_us() + self.offset_us.load(Ordering::Acquire),
+            standing_us => standing_us,
+        }
     }
 
     /// Whether receipts must say that the time is simulated.
@@ -27,9 +32,16 @@ impl Clock {
         self.simulated.load(Ordering::Acquire)
     }
 
+    /// From now on a simulated clock that stands still at this moment, Unix microseconds, until it is told otherwise.
+    pub fn stand(&self, at_us: i64) {
+        self.standing_us.store(at_us, Ordering::Release);
+        self.simulated.store(true, Ordering::Release);
+    }
+
     /// From now on a simulated clock, shifted by `offset_us` microseconds against the system's.
     pub fn simulate(&self, offset_us: i64) {
         self.offset_us.store(offset_us, Ordering::Release);
+        self.standing_us.store(0, Ordering::Release);
         self.simulated.store(true, Ordering::Release);
     }
 }

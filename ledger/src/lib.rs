@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster;
 pub mod database;
 pub mod error;
+pub mod evidence;
 pub mod house;
 pub mod identity;
 pub mod loader;

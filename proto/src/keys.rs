@@ -219,7 +219,7 @@ impl KeyPair {
         self.public.id()
     }
 
-    /// Signs bytes that a module of this crate has framed. Private to the crate on purpose: framing keeps the three
+    /// Signs bytes that a module of this crate has framed. Private to the crate on purpose: framing keeps the four
     /// kinds of signed bytes apart.
     pub(crate) fn sign(&self, framed: &[u8]) -> [u8; 64] {
         self.secret.sign(framed).to_bytes()

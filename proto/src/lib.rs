@@ -4,31 +4,40 @@
 //! * [`ids`] and [`keys`]: identifiers, hashes, Ed25519 keys and the ids derived from them.
 //! * [`dsse`]: signed envelopes around messages (receipts, metering runs, the server's own commands).
 //! * [`httpsig`]: signed HTTP requests (RFC 9421, RFC 9530), on both sides and years later from stored bytes.
-//! * [`merkle`] and [`note`]: the receipt log's tree, its proofs and its signed checkpoints.
+//! * [`command`] and [`evidence`]: what a receipt commits to, and the judgement of an order from its evidence alone.
+//! * [`merkle`], [`tiles`] and [`note`]: the receipt log's tree, its proofs, its tiles and its signed checkpoints.
+//! * [`receipt`]: one receipt, checked by whoever holds its envelope.
 //! * [`money`]: amounts in whole minor units.
 //!
-//! # One key, three kinds of signed bytes
+//! # One key, four kinds of signed bytes
 //!
-//! An Ed25519 key of this house signs exactly three kinds of bytes, and none can be taken for another:
+//! An Ed25519 key of this house signs exactly four kinds of bytes, and none can be taken for another:
 //!
 //! | what | the bytes begin with |
 //! |---|---|
 //! | DSSE pre-authentication encoding | `DSSEv1 ` (with the space) |
 //! | RFC 9421 signature base | `"`, the quote of the first covered component |
-//! | signed note (checkpoint) | the log's origin: no space, no quote in that line ([`note::NoteName`]) |
+//! | signed note (checkpoint) | the log's origin: no space, no quote in that line, and not `cosignature/v1` ([`note::NoteName`]) |
+//! | cosignature (checkpoint with a time) | `cosignature/v1`, a newline, `time ` |
 //!
 //! Nothing outside this crate can sign bytes of its choice: [`keys::KeyPair`] has no public raw `sign`.
 //!
 //! No database driver and no async runtime is linked here; nothing here reads a clock except the two
 //! constructors that say so (`now_v7`, [`keys::KeyPair::generate`] for randomness).
 
+#[cfg(test)]
+mod attacks;
+pub mod command;
 pub mod dsse;
+pub mod evidence;
 pub mod httpsig;
 pub mod ids;
 pub mod keys;
 pub mod merkle;
 pub mod money;
 pub mod note;
+pub mod receipt;
+pub mod tiles;
 #[cfg(test)]
 mod vectors;
 

@@ -156,3 +156,16 @@ fn merkle_consistency_vectors_agree() {
         verify().is_some()
     });
 }
+
+#[test]
+fn json_is_hashed_in_the_form_of_rfc_8785() {
+    let Some(folder) = vectors("jcs/testdata") else { return };
+    let mut checked = 0;
+    for input in json_files(&folder.join("input")) {
+        let output = folder.join("output").join(input.file_name().unwrap());
+        let found = serde_json_canonicalizer::to_string(&json(&input)).unwrap();
+        assert_eq!(found, fs::read_to_string(&output).unwrap().trim_end(), "{}", input.display());
+        checked += 1;
+    }
+    assert!(checked >= 6, "{checked} files");
+}

@@ -255,7 +255,9 @@ async fn live_data_travels_over_two_websockets_and_nothing_else() {
     routes(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut paths);
     let described: Value = server.send(&Craft::new("nobody", "GET", "/openapi.json").unsigned()).await.json();
     for path in described["paths"].as_object().unwrap().keys() {
-        assert!(paths.contains(path), "{path} is described and not routed");
+        // What holds slashes itself has a mark in the router that OpenAPI does not know.
+        let routed = paths.contains(path) || paths.contains(&path.replace("{tile}", "{*tile}"));
+        assert!(routed, "{path} is described and not routed");
     }
     assert!(paths.len() >= 16, "the walk has gone blind: {paths:?}");
     let mut upgraded = BTreeSet::new();
@@ -264,8 +266,9 @@ async fn live_data_travels_over_two_websockets_and_nothing_else() {
         let of = |name: &str| match name {
             "ledger_id" | "receipt" => "1".to_owned(),
             "hash" => "07".repeat(32),
-            "agent_id" => ID.to_owned(),
+            "agent_id" | "order_id" => ID.to_owned(),
             "*name" => "econ.css".to_owned(),
+            "*tile" => "0/000".to_owned(),
             other => panic!("no example of {other} in {path}"),
         };
         let concrete = parameter.replace_all(path, |found: &regex::Captures<'_>| of(&found[1])).into_owned();

@@ -138,10 +138,10 @@ async fn an_erased_order_is_gone_and_all_that_proves_it_stands() {
     told(&server, "once-more", command()).await.unwrap();
     assert_refused(&get(&server, "provider", &input).await, 410, "UM410");
 
-    // The order's receipts tell of it, and everything is proven without a byte of it.
+    // Its receipt stands with the operator and not in the order's chain, which ended when it closed; and everything is proven without a byte of it.
     let receipts = format!(
         "select count(*) from receipts.receipts r join base.commands c using (ledger_id, seq) \
-         where r.subject_id = '{order}' and c.kind = 'erase_subject'"
+         where r.subject_id <> '{order}' and c.kind = 'erase_subject' and c.code = 'ok'"
     );
     assert_eq!(server.market.count(&receipts).await, 2);
     for bytes in ["what a person asked for", "what a machine answered"] {
@@ -218,16 +218,9 @@ async fn an_artifact_is_erased_whoever_uploaded_it() {
             "UI301"
         );
     }
-    match server
-        .client("buyer")
-        .command(
-            LEDGER,
-            "mine",
-            &v1::CommandBody { kind: Some(erase(ErasureSubject::Artifact, None, &[(INPUT, None)])) },
-        )
-        .await
-    {
-        Err(ClientError::Refused(refusal)) => assert_eq!((refusal.status, &*refusal.code), (403, "UI301")),
+    let theirs = v1::CommandBody { kind: Some(erase(ErasureSubject::Artifact, None, &[(INPUT, None)])) };
+    match server.client("buyer").command(LEDGER, "mine", &theirs).await {
+        Err(ClientError::Refused(refusal)) => assert_eq!((refusal.status, &*refusal.code), (403, "UM304")),
         other => panic!("{other:?}"),
     }
     assert_eq!(get(&server, "payee", &ArtifactHash::of(INPUT)).await.body, INPUT);
@@ -236,6 +229,45 @@ async fn an_artifact_is_erased_whoever_uploaded_it() {
         assert_refused(&get(&server, who, &ArtifactHash::of(INPUT)).await, 410, "UM410");
     }
     assert_eq!(files(&server.artifacts), Vec::<PathBuf>::new());
+}
+
+/// What the agent of a key is told that it may erase.
+async fn mine(server: &Server, who: &'static str) -> Vec<String> {
+    let said = server.send(&Craft::new(who, "GET", "/v1/erasure")).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    let artifacts = said.json()["artifacts"].as_array().unwrap().clone();
+    artifacts.iter().map(|one| one["artifact_hash"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_erases_what_it_uploaded_and_the_same_bytes_of_another_stay() {
+    let mut server = Server::start().await;
+    let name = ArtifactHash::of(INPUT);
+    settled(&server, INPUT, OUTPUT).await;
+    assert_eq!(put(&server, "payee", INPUT).await.status, 201);
+    let nobody = server.send(&Craft::new("nobody", "GET", "/v1/erasure").unsigned()).await;
+    assert_eq!(nobody.status, 401, "{}", nobody.text());
+    assert_eq!(mine(&server, "buyer").await, [name.to_string()], "the output is the provider's upload");
+    let buyer = id_of(&server.market.buyer);
+    let own = || erase(ErasureSubject::Agent, Some(buyer), &[(INPUT, Some(buyer))]);
+    let own = |key: &'static str| (key, v1::CommandBody { kind: Some(own()) });
+    for (key, body) in [own("once"), own("and-again")] {
+        server.client("buyer").command(LEDGER, key, &body).await.unwrap();
+        assert_eq!(mine(&server, "buyer").await, Vec::<String>::new());
+        for who in ["buyer", "provider"] {
+            assert_refused(&get(&server, who, &name).await, 410, "UM410");
+        }
+        assert_eq!(get(&server, "payee", &name).await.body, INPUT);
+        assert!(stored(&server, &name).iter().all(|path| path.exists()));
+    }
+    // The last one takes the bytes and their key along. Whoever withdrew, or came later, is not told of any erasure.
+    let withdrawn = Craft::new("payee", "DELETE", format!("/v1/artifacts/{name}"));
+    assert_eq!(server.send(&withdrawn).await.status, 204);
+    assert!(stored(&server, &name).iter().all(|path| !path.exists()));
+    assert_refused(&get(&server, "payee", &name).await, 403, "UB302");
+    server.stop().await;
+    server.market.pipeline.shutdown().await;
+    server.verified().await;
 }
 
 /// The store as a server that starts finds it, and what it does first.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::support::checks::rows;
+use crate::support::evidence::{Found, read_in_python};
 use crate::support::program::{
     Folder, both, econ, ended, interrupt, json, kill_9, must, open_market, say, until,
 };
@@ -67,8 +68,15 @@ async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hol
     assert_eq!((there(input), there(output), stored(&folder).len()), (0, 0, before.len() - 4));
     let again = must(&[&["erase", order], &data_dir[..]].concat()).await;
     assert!(again.contains("nothing of order"), "{again}");
-    for proof in ["verify", "replay"] {
-        must(&[&[proof], &data_dir[..]].concat()).await;
+    for proof in [&["verify"][..], &["replay", "--from-empty", "--verify"]] {
+        must(&[proof, &data_dir[..]].concat()).await;
+    }
+    // The order's evidence needs no content, and released judges of it know nothing of erasing.
+    let file = folder.file("erased.econ");
+    std::fs::write(&file, say(&[&["evidence", order], &data_dir[..]].concat()).await.stdout).unwrap();
+    must(&["verify", "bundle", &file]).await;
+    if let Some(found) = read_in_python(std::path::Path::new(&file), None) {
+        assert_eq!(found, Found::Holds);
     }
     assert!(folder.all_processes().is_empty(), "left running: {:?}", folder.all_processes());
 
@@ -93,6 +101,24 @@ async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hol
         Err(provider_agent::client::ClientError::Refused(refusal)) => assert_eq!(&*refusal.code, "UM410"),
         other => panic!("{other:?}"),
     }
+    // Anybody erases what they uploaded themselves, with their own key and no data dir; nobody else's.
+    let key = folder.file("own.pem");
+    let me = json(&["key", "new", &key]).await["agent_id"].as_str().unwrap().to_owned();
+    let own = ["--api", &url, "--key", &key];
+    json(&[&["register"], &own[..]].concat()).await;
+    let mine = proto::keys::KeyPair::load(key.as_ref()).unwrap();
+    let mine = provider_agent::client::Client::new(&url, mine.into()).unwrap();
+    let hash = mine.put_artifact(&b"mine alone"[..]).await.unwrap().to_string();
+    let planned = json(&[&["erase", "me", "--dry-run"], &own[..]].concat()).await;
+    assert_eq!((actions(&planned), there(&hash)), (vec![(hash.clone(), "unlink".to_owned())], 2));
+    assert_eq!(planned["subject"]["id"], me);
+    let text = must(&[&["erase", "me"], &own[..]].concat()).await;
+    assert!(
+        text.contains("1 artifact erased") && text.contains("what stays: ids, hashes, amounts"),
+        "{text}"
+    );
+    assert_eq!(there(&hash), 0);
+    assert!(must(&[&["erase", "me"], &own[..]].concat()).await.contains("nothing of agent"));
     let nobody = "0190a6c5-1f2e-7c3d-8e4f-5a6b7c8d9e0f";
     let said = say(&[&["erase", nobody], &data_dir[..]].concat()).await;
     assert_eq!(said.status.code(), Some(1), "{}", both(&said));

@@ -102,16 +102,11 @@ async fn an_erasure_that_is_malformed_or_of_nobody_or_not_the_operators_is_refus
     let of_buyer = || kinds::erase(ErasureSubject::Agent, Some(id_of(&market.buyer)), &one);
     assert!(refused(&market, of_buyer(), "UM608").await.contains(&asked.rfq.to_string()));
     market.must(&market.buyer, kinds::cancel_rfq(asked.rfq)).await;
-    for (party, hand) in
-        [(Some(&market.buyer), None), (None, Some(Hand::Service)), (None, Some(Hand::Verifier))]
-    {
-        let answer = match (party, hand) {
-            (Some(party), _) => market.send(party, of_buyer()).await,
-            (_, hand) => market.hand(hand.unwrap(), of_buyer()).await,
-        };
+    for hand in [Hand::Service, Hand::Verifier] {
+        let answer = market.hand(hand, of_buyer()).await;
         assert_eq!(answer.code, "UI301", "{}", answer.facts);
     }
-    for actor in [AgentId::from_uuid(id_of(&market.buyer)), market.pipeline.house().agent(Hand::Service)] {
+    for actor in [AgentId::from_uuid(id_of(&market.provider)), market.pipeline.house().agent(Hand::Service)] {
         let subject = Subject::Agent(AgentId::from_uuid(id_of(&market.buyer)));
         let planned = artifacts::plan_erasure(&reader(&market), actor, LEDGER, subject).await;
         assert_eq!(planned.unwrap_err().code, "UB302");
@@ -120,6 +115,58 @@ async fn an_erasure_that_is_malformed_or_of_nobody_or_not_the_operators_is_refus
     assert_eq!((answer.subject_kind.as_str(), answer.subject_id), ("agent", id_of(&market.buyer)));
     market.pipeline.shutdown().await;
     verified(&market).await;
+}
+
+#[tokio::test]
+async fn an_agent_erases_its_own_uploads_and_nothing_else_and_is_told_nothing_of_others() {
+    let market = Market::start().await;
+    let order = market.settled().await;
+    let (input, live) = (input(&market, &order).await, market.ordered().await);
+    let (buyer, provider, payee) = (id_of(&market.buyer), id_of(&market.provider), id_of(&market.payee));
+    let (agent, order_kind, artifact) =
+        (ErasureSubject::Agent, ErasureSubject::Order, ErasureSubject::Artifact);
+    let other = Party::new("another buyer", KeyPurpose::Buyer);
+    other.register(&market.pipeline).await;
+    let me = id_of(&other);
+    for (kind, code) in [
+        // Not itself; not its own upload; everybody's; an order; the bytes as such.
+        (kinds::erase(agent, Some(buyer), &[(input, Some(buyer))]), "UM304"),
+        (kinds::erase(agent, Some(me), &[(input, Some(buyer))]), "UM304"),
+        (kinds::erase(agent, Some(me), &[([1; 32], Some(me)), (input, Some(provider))]), "UM304"),
+        (kinds::erase(agent, Some(me), &[(input, None)]), "UM304"),
+        (kinds::erase(order_kind, Some(order.order), &[(input, Some(me))]), "UM304"),
+        (kinds::erase(artifact, None, &[(input, None)]), "UM304"),
+        (kinds::erase(artifact, None, &[(input, Some(me))]), "UM304"),
+    ] {
+        let before = domain_digest(&market.admin).await;
+        let answer = market.send(&other, kind).await;
+        assert_eq!(answer.code, code, "{}", answer.facts);
+        assert_eq!(changed(&before, &domain_digest(&market.admin).await), Vec::<String>::new());
+    }
+    // Its own goes, though a stranger's live order names the same bytes: of that it hears nothing.
+    let named = *live_input(&market, &live).await.as_bytes();
+    let answer = market.must(&other, kinds::erase(agent, Some(me), &[(named, Some(me))])).await;
+    assert_eq!((answer.subject_kind.as_str(), answer.subject_id), ("agent", me));
+    assert!(answer.facts.contains("\"items\": 1"), "{}", answer.facts);
+    // Whoever has a live order must wait, whichever side it is on.
+    for party in [&market.buyer, &market.provider] {
+        let own = kinds::erase(agent, Some(id_of(party)), &[(named, Some(id_of(party)))]);
+        let answer = market.send(party, own).await;
+        assert!(
+            answer.code == "UM608" && answer.message().contains(&live.order.to_string()),
+            "{}",
+            answer.facts
+        );
+    }
+    market.must(&market.payee, kinds::erase(agent, Some(payee), &[(input, Some(payee))])).await;
+    let told = "select count(*) from artifacts.erasures where agent_id is null or agent_id <> subject_id";
+    assert_eq!(market.count(told).await, 0);
+    market.pipeline.shutdown().await;
+    verified(&market).await;
+}
+
+async fn live_input(market: &Market, order: &Order) -> ArtifactHash {
+    ArtifactHash::from_bytes(input(market, order).await)
 }
 
 /// A world of agents, orders and uploads, made of a seed and written past all guards: there are more kinds of it than a test

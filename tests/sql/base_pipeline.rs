@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use ledger::house::Hand;
-use ledger::pipeline::Answer;
+use ledger::pipeline::{Answer, Submission};
 use proto::v1::{self, KeyPurpose, command_body::Kind};
 
 use crate::support::checks::{changed, domain_digest, healthy, rows, verified};
@@ -360,6 +360,41 @@ async fn an_unknown_key_and_a_key_of_somebody_else_are_refused_and_change_nothin
         0
     );
     market.pipeline.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_its_sender_did_not_sign_is_never_logged_even_if_the_door_let_it_in() {
+    let market = Market::start().await;
+    let rfq = market.id();
+    let signed =
+        || market.buyer.submission("forged", Kind::OpenRfq(kinds::rfq(rfq)), Some("a-nonce-of-its-own"));
+    let other = market.buyer.submission("other", Kind::OpenRfq(kinds::rfq(market.id())), None);
+    let mut flipped = signed().signature;
+    flipped[7] ^= 1;
+    let forgeries = [
+        ("signature", Submission { signature: flipped, ..signed() }),
+        ("key", Submission { key: *market.provider.key.public(), ..signed() }),
+        ("base", Submission { signature_base: other.signature_base.clone(), ..signed() }),
+        (
+            "base and signature",
+            Submission { signature_base: other.signature_base, signature: other.signature, ..signed() },
+        ),
+        ("body", Submission { body: other.body, body_bytes: other.body_bytes, ..signed() }),
+        ("idempotency key", Submission { idempotency_key: "another".into(), ..signed() }),
+        ("nonce", Submission { nonce: Some("another-nonce".into()), ..signed() }),
+        (
+            "target",
+            Submission { method_target: ("POST".into(), "/v1/ledgers/2/commands".into()), ..signed() },
+        ),
+        ("digest", Submission { content_digest: [0; 32], ..signed() }),
+    ];
+    let before = logged(&market).await;
+    for (what, forgery) in forgeries {
+        let error = market.pipeline.submit(forgery).await.unwrap_err();
+        assert_eq!(error.code, "UI210", "{what}: {error}");
+    }
+    assert_eq!(logged(&market).await, before);
+    assert!(market.pipeline.submit(signed()).await.unwrap().is_ok(), "what was signed goes through");
 }
 
 /// The house's commands are keyed by their subject: a refusal by force that stayed would leave an order stuck for ever.

@@ -18,6 +18,7 @@ use crate::support::checks::{changed, domain_digest, healthy, rows, verified};
 use crate::support::kinds::{self, OUTPUT};
 use crate::support::market::{Market, fact, id_of};
 use crate::support::party::{LEDGER, Party};
+use crate::support::replays::gives_every_table_again;
 
 const STEPS: usize = 250;
 /// What walks of that length must have met, or the generator has gone blind: none of these is rare.
@@ -337,6 +338,7 @@ async fn whatever_anybody_does_money_is_conserved_and_refusals_change_nothing() 
         );
         walk.market.pipeline.shutdown().await;
         verified(&walk.market).await;
+        gives_every_table_again(&walk.market).await;
     }
     let unmet: Vec<&str> = CODES.into_iter().filter(|code| !codes.contains(*code)).collect();
     assert!(unmet.is_empty(), "never met: {unmet:?} of {codes:?}");

@@ -1,9 +1,15 @@
 //! SQL domains, one file per domain and subject: by themselves, and through the pipeline as signed commands.
 
 mod artifacts_erasure;
+mod base_divergence;
+mod base_drill;
+mod base_golden;
 mod base_guards;
+mod base_ledgers;
+mod base_log_file;
 mod base_pipeline;
 mod base_replay;
+mod base_until;
 mod identity_permits;
 mod ledger_batch;
 mod ledger_books;
@@ -17,4 +23,9 @@ mod market_amounts;
 mod market_cycle;
 mod market_walk;
 mod payouts_rail;
+mod receipts_evidence;
+mod receipts_hashes;
+mod receipts_log;
+mod receipts_promises;
+mod receipts_seal;
 mod receipts_tamper;

@@ -10,7 +10,7 @@ use proto::note::{Checkpoint, NoteName, sign_checkpoint};
 use proto::prost::Message as _;
 use proto::v1::{self, command_body::Kind};
 
-use crate::support::checks::{rows, superuser, verified, verify, verify_database};
+use crate::support::checks::{rows, superuser, verified, verify, verify_database, verify_with};
 use crate::support::kinds;
 use crate::support::market::{Market, id_of};
 use crate::support::party::LEDGER;
@@ -331,12 +331,12 @@ async fn a_broken_link_a_foreign_id_and_a_bent_tree_are_found() {
         )
         .await;
     }
-    change(&market, "update receipts.tiles set hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1)")
+    change(&market, "update receipts.tiles set hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1) where ledger_id > 0")
         .await;
     found(&market, "log.tiles", "receipts.tiles level 0 tile 0").await;
-    change(&market, "update receipts.tiles set hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1)")
+    change(&market, "update receipts.tiles set hashes = set_byte(hashes, 40, get_byte(hashes, 40) # 1) where ledger_id > 0")
         .await;
-    change(&market, "update receipts.logs set root = sha256('x')").await;
+    change(&market, "update receipts.logs set root = sha256('x') where ledger_id > 0").await;
     found(&market, "log.inclusion", "receipts.logs").await;
 }
 
@@ -355,11 +355,15 @@ async fn cut_off(market: &Market, count: i64) {
     for table in ["receipts.receipts", "base.commands", "base.transitions", "market.feed_events"] {
         change(market, &format!("delete from {table} where seq > {last}")).await;
     }
-    change(market, &format!("delete from receipts.checkpoints where size > {last}")).await;
-    change(market, &format!("update receipts.tiles set hashes = substring(hashes for {last} * 32)")).await;
+    change(market, &format!("delete from receipts.checkpoints where ledger_id > 0 and size > {last}")).await;
+    change(
+        market,
+        &format!("update receipts.tiles set hashes = substring(hashes for {last} * 32) where ledger_id > 0"),
+    )
+    .await;
     change(market, &format!("update base.ledgers set last_seq = {last}")).await;
     let peaks: Vec<Vec<u8>> = frontier.peaks().iter().map(|peak| peak.0.to_vec()).collect();
-    let log = "update receipts.logs set size = $1, root = $2, peaks = $3";
+    let log = "update receipts.logs set size = $1, root = $2, peaks = $3 where ledger_id > 0";
     market.admin.execute(log, &[&last, &frontier.root().0.to_vec(), &peaks]).await.unwrap();
 }
 
@@ -413,7 +417,7 @@ async fn a_database_restored_to_an_earlier_point_is_found_and_not_served() {
     expect(&report, "checkpoints", "the checkpoint kept outside the database");
     let failed: Vec<&str> =
         report.checks.iter().filter(|check| check.problem.is_some()).map(|check| check.name).collect();
-    assert_eq!(failed, ["checkpoints"], "{report}");
+    assert_eq!(failed, ["checkpoints", "forest"], "{report}");
     let served = Pipeline::start(PipelineOptions {
         database: market.db.cluster().config(&earlier, Some("econ_api")),
         house: market.pipeline.house().clone(),
@@ -438,7 +442,7 @@ async fn a_forged_checkpoint_is_found_inside_and_outside() {
     let Some(market) = tampering().await else { return };
     let row = market
         .admin
-        .query_one("select size, root, note from receipts.checkpoints order by size desc limit 1", &[])
+        .query_one("select size, root, note from receipts.checkpoints where ledger_id > 0 order by size desc limit 1", &[])
         .await
         .unwrap();
     let (size, root, note): (i64, Vec<u8>, String) = (row.get(0), row.get(1), row.get(2));
@@ -448,7 +452,7 @@ async fn a_forged_checkpoint_is_found_inside_and_outside() {
         let root = proto::merkle::TreeHash::from_slice(root).unwrap();
         sign_checkpoint(&Checkpoint { origin: origin.clone(), size: u64::try_from(size).unwrap(), root }, key)
     };
-    let store = "update receipts.checkpoints set note = $1 where size = $2";
+    let store = "update receipts.checkpoints set note = $1 where ledger_id > 0 and size = $2";
     let place = format!("receipts.checkpoints size {size}");
     // The right tree, signed by somebody else; another tree, signed by nobody; another tree, signed by the house itself.
     let other_root = Hash32::of(b"another tree");
@@ -518,4 +522,29 @@ async fn rows_that_the_log_never_made_and_rows_that_it_lacks_are_found() {
     market.admin.batch_execute("drop schema kept").await.unwrap();
     verified(&market).await;
     assert!(rows(&market.admin, "select 1::text from pg_namespace where nspname = 'kept'").await.is_empty());
+}
+
+/// Somebody who owns the database and the disk takes the newest receipts back, with every checkpoint that he can reach.
+#[tokio::test]
+async fn a_tail_cut_off_with_every_checkpoint_of_the_house_is_found_by_a_witnessed_one() {
+    let Some(market) = tampering().await else { return };
+    let outside = checkpoint_path(&market.dir().join("checkpoints"), LEDGER);
+    let note = std::fs::read_to_string(&outside).unwrap();
+    let witness = KeyPair::from_seed(&[77; 32]);
+    let (text, _) = proto::note::split(&note).unwrap();
+    let line = proto::note::cosign(text, &"witness.example".parse().unwrap(), &witness, 1_795_000_000);
+    let witnessed = format!("{note}{line}");
+    assert!(verify_with(&market, vec![("witnessed".into(), witnessed.clone())]).await.passed());
+    cut_off(&market, 1).await;
+    for table in ["receipts.forest_entries", "receipts.forests"] {
+        change(&market, &format!("delete from {table}")).await;
+    }
+    for table in ["receipts.checkpoints", "receipts.logs", "receipts.tiles"] {
+        change(&market, &format!("delete from {table} where ledger_id = 0")).await;
+    }
+    std::fs::remove_dir_all(market.dir().join("checkpoints")).unwrap();
+    let report = verify_with(&market, vec![("the witness' checkpoint".into(), witnessed)]).await;
+    expect(&report, "checkpoints", "the witness' checkpoint");
+    let message = &report.first_problem().unwrap().1.message;
+    assert!(message.contains("cut off"), "{message}");
 }

@@ -1,6 +1,7 @@
 //! Questions that every market must answer well, whatever happened in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ledger::verify::{self, Report, VerifyOptions};
 use proto::keys::PublicKey;
@@ -79,18 +80,33 @@ pub async fn healthy(db: &Client) {
 
 /// Runs `econ verify`'s checks with what a market's operator keeps outside the database.
 pub async fn verify(market: &Market) -> Report {
+    verify_with(market, Vec::new()).await
+}
+
+/// The same with checkpoints that somebody else kept.
+pub async fn verify_with(market: &Market, checkpoints: Vec<(String, String)>) -> Report {
     let receipt_key = *market.pipeline.house().receipt_key().public();
-    verify_database(market, market.db.config("econ_auditor"), Some(receipt_key)).await
+    run(market, market.db.config("econ_auditor"), Some(receipt_key), checkpoints).await
 }
 
 /// The same on another database of the server, trusting another receipt key.
 pub async fn verify_database(market: &Market, database: Config, receipt_key: Option<PublicKey>) -> Report {
+    run(market, database, receipt_key, Vec::new()).await
+}
+
+async fn run(
+    market: &Market,
+    database: Config,
+    receipt_key: Option<PublicKey>,
+    checkpoints: Vec<(String, String)>,
+) -> Report {
     verify::run(&VerifyOptions {
         database,
         admin: market.db.cluster().config("postgres", None),
         receipt_key,
         checkpoint_dir: Some(market.dir().join("checkpoints")),
-        rederive: Box::new(|_| Err("no command of these tests came as GraphQL".into())),
+        checkpoints,
+        rederive: Arc::new(|_| Err("no command of these tests came as GraphQL".into())),
         batch: 500,
     })
     .await

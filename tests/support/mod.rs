@@ -3,9 +3,12 @@
 pub mod books;
 pub mod checks;
 pub mod direct;
+pub mod evidence;
+pub mod evidence_cases;
 pub mod http;
 pub mod kinds;
 pub mod market;
 pub mod party;
 pub mod program;
+pub mod replays;
 pub mod server;

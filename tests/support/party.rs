@@ -27,10 +27,21 @@ impl Party {
 
     /// A request as the REST door hands it on. `nonce: None` takes a fresh one.
     pub fn submission(&self, idempotency_key: &str, kind: Kind, nonce: Option<&str>) -> Submission {
+        self.submission_to(LEDGER, idempotency_key, kind, nonce)
+    }
+
+    /// The same for another ledger than the tests' usual one.
+    pub fn submission_to(
+        &self,
+        ledger_id: u32,
+        idempotency_key: &str,
+        kind: Kind,
+        nonce: Option<&str>,
+    ) -> Submission {
         let body = v1::CommandBody { kind: Some(kind) };
         let bytes = body.encode_to_vec();
         let content_type = proto::dsse::payload_type::<v1::CommandBody>();
-        let path = format!("/v1/ledgers/{LEDGER}/commands");
+        let path = format!("/v1/ledgers/{ledger_id}/commands");
         let target_uri = format!("http://127.0.0.1:8420{path}");
         let mut validity = Validity::from_now(1_795_000_000, 60).unwrap();
         if let Some(nonce) = nonce {
@@ -52,7 +63,7 @@ impl Party {
         )
         .unwrap();
         Submission {
-            ledger_id: LEDGER,
+            ledger_id,
             actor: self.id(),
             key: *self.key.public(),
             idempotency_key: idempotency_key.to_owned(),

@@ -32,7 +32,7 @@ const SEGMENTS: [&str; 6] = ["rfq_to_offer", "accept_to_ticket", "execute", "jud
 /// What a cycle waits for at most.
 const NEWS_LIMIT: Duration = Duration::from_secs(20);
 /// Before figures count: connections, plans and caches are warm.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 /// A buyer's money: more than any bench spends.
 const FUNDS: u64 = 1_000_000_000_000;
 const PRICE_LIMIT: u64 = 1_000;
@@ -55,7 +55,7 @@ pub(crate) struct CycleArgs {
 }
 
 /// One measured cycle, by segment in the order of [`SEGMENTS`].
-type Cycle = [Duration; 6];
+pub(super) type Cycle = [Duration; 6];
 
 /// What one concurrency came to.
 struct Measured {
@@ -67,7 +67,7 @@ struct Measured {
 /// Runs the benchmark.
 pub(crate) async fn run(args: CycleArgs) -> Outcome {
     let folder = super::folder(args.dir.as_deref())?;
-    let bench = Bench::start(folder.path(), &args).await?;
+    let bench = Bench::start(folder.path(), args.pg_bin.as_deref()).await?;
     let measured = bench.measure(&args).await;
     bench.stop().await?;
     let (measured, baseline) = measured?;
@@ -75,14 +75,15 @@ pub(crate) async fn run(args: CycleArgs) -> Outcome {
     Ok(())
 }
 
-struct Bench {
-    server: Server,
+/// A server and a provider with an executor that does no work.
+pub(super) struct Bench {
+    pub(super) server: Server,
     agent: Watched,
 }
 
 impl Bench {
-    async fn start(data_dir: &Path, args: &CycleArgs) -> Outcome<Self> {
-        let server = Server::start(data_dir, args.pg_bin.as_deref()).await?;
+    pub(super) async fn start(data_dir: &Path, pg_bin: Option<&Path>) -> Outcome<Self> {
+        let server = Server::start(data_dir, pg_bin).await?;
         let mut args: Vec<std::ffi::OsString> =
             vec!["agent".into(), "--home".into(), data_dir.join("agent").into()];
         for (option, value) in [
@@ -120,7 +121,7 @@ impl Bench {
     }
 
     /// Registered and funded buyers, each with its own connection, as strangers would have.
-    async fn buyers(&self, count: usize) -> Outcome<Vec<Arc<Buyer>>> {
+    pub(super) async fn buyers(&self, count: usize) -> Outcome<Vec<Arc<Buyer>>> {
         let client = |key: KeyPair| Client::new(self.server.url(), Arc::new(key));
         let operator =
             Market::open(client(KeyPair::load(&operator_key(self.server.data_dir()))?)?, None).await?;
@@ -137,21 +138,21 @@ impl Bench {
         Ok(buyers)
     }
 
-    async fn stop(self) -> Outcome {
+    pub(super) async fn stop(self) -> Outcome {
         self.agent.stop().await?;
         self.server.stop().await
     }
 }
 
 /// A buyer that does one cycle after the other.
-struct Buyer {
+pub(super) struct Buyer {
     market: Market,
     hub: Hub,
     asset_id: u32,
 }
 
 /// Every buyer does cycles until the time is over; all of them, in no order.
-async fn run_for(buyers: &[Arc<Buyer>], time: Duration) -> Outcome<Vec<Cycle>> {
+pub(super) async fn run_for(buyers: &[Arc<Buyer>], time: Duration) -> Outcome<Vec<Cycle>> {
     let until = Instant::now() + time;
     let mut running = JoinSet::new();
     for buyer in buyers {

@@ -2,7 +2,9 @@
 
 mod baseline;
 mod cycle;
+mod figures;
 mod ledger;
+mod receipts;
 mod stats;
 
 use std::io::Write as _;
@@ -22,6 +24,8 @@ pub(crate) enum BenchCommand {
     Cycle(cycle::CycleArgs),
     /// The books by themselves: batches, many callers, a long run, history
     Ledger(ledger::LedgerArgs),
+    /// Receipts: sealing, verifying, replaying, proofs
+    Receipts(receipts::ReceiptsArgs),
 }
 
 /// Runs a benchmark.
@@ -29,6 +33,7 @@ pub(crate) async fn run(command: BenchCommand) -> Outcome {
     match command {
         BenchCommand::Cycle(args) => cycle::run(args).await,
         BenchCommand::Ledger(args) => ledger::run(args).await,
+        BenchCommand::Receipts(args) => receipts::run(args).await,
     }
 }
 

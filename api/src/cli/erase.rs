@@ -1,6 +1,7 @@
-//! `econ erase`: removes what is stored for the sake of an agent, an order or an artifact.
+//! `econ erase`: removes what is stored for the sake of an agent, an order or an artifact, for the operator; and for anybody
+//! what they have uploaded themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use ledger::args::ERASED_UPLOADS_MAX;
 use ledger::artifacts::{self, Action, Planned, Subject};
 use ledger::clock::Clock;
 use ledger::house::Hand;
-use proto::ids::{AgentId, OrderId};
+use proto::ids::{AgentId, ArtifactHash, OrderId};
 use proto::keys::KeyPair;
 use proto::v1::command_body::Kind;
 use proto::v1::{CommandBody, EraseSubject, ErasedUpload, ErasureSubject};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::amount::{counted, thousands};
-use super::client::{operator_key, running_api};
+use super::client::{ClientArgs, operator_key, running_api};
 use super::failure::{Failure, Outcome};
 use super::place::{Database, PlaceArgs};
 use super::say;
@@ -34,25 +35,46 @@ const READERS: usize = 1;
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct EraseArgs {
-    /// An agent's id, an order's id, or an artifact's hash
-    #[arg(value_parser = parse_subject)]
-    subject: Subject,
+    /// An agent's id, an order's id, or an artifact's hash: as the operator. Or `me`: what the agent of your key has uploaded
+    #[arg(value_parser = parse_target)]
+    subject: Target,
     /// Say what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     place: PlaceArgs,
+    /// For `me`: the API [default: the econ that runs on the data dir]
+    #[arg(long, env = "ECON_API", value_name = "URL")]
+    api: Option<String>,
+    /// For `me`: the key to sign with [default: econ/key.pem in your configuration folder]
+    #[arg(long, env = "ECON_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
+/// Whose contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// Of the agent whose key signs.
+    Me,
+    /// Of whomever the operator names.
+    Other(Subject),
+}
+
 const AFTER_HELP: &str = "\
 Of an agent: what it uploaded, and the outputs that it bought. Of an order: its input and output. Of an artifact: the bytes, \
 whoever uploaded them. Nothing goes while an order is live or disputed; what another agent uploaded too stays with that one. \
-The log keeps one command that names ids and hashes; every proof and replay holds as before.
+Of `me`: what you uploaded; what others uploaded of the same bytes, or for you, is not yours to erase: ask the operator. \
+The log keeps one command that names ids and hashes; every proof and replay holds as before. Ids, hashes, amounts and times \
+stay for ever, and so do copies that somebody has fetched.
 
 Works beside a running econ and without one. Repeat it as often as you like, after a crash as well.";
+
+fn parse_target(text: &str) -> Result<Target, String> {
+    if text == "me" { Ok(Target::Me) } else { parse_subject(text).map(Target::Other) }
+}
 
 /// Agents' ids are derived from keys (UUIDv8), orders' ids carry a time (UUIDv7).
 fn parse_subject(text: &str) -> Result<Subject, String> {
@@ -62,12 +84,16 @@ fn parse_subject(text: &str) -> Result<Subject, String> {
     match Uuid::from_str(text) {
         Ok(id) if id.get_version_num() == 8 => Ok(Subject::Agent(AgentId::from_uuid(id))),
         Ok(id) => Ok(Subject::Order(OrderId::from_uuid(id))),
-        Err(_) => Err("neither an agent's or order's id nor an artifact's hash (64 hex digits)".to_owned()),
+        Err(_) => {
+            Err("neither an agent's or order's id nor an artifact's hash (64 hex digits), nor `me`"
+                .to_owned())
+        }
     }
 }
 
 /// `econ erase`.
 pub(crate) async fn run(args: EraseArgs) -> Outcome {
+    let Target::Other(subject) = args.subject else { return of_me(&args).await };
     let data_dir = args.place.data_dir()?;
     let path = operator_key(&data_dir);
     if !path.exists() {
@@ -79,12 +105,64 @@ pub(crate) async fn run(args: EraseArgs) -> Outcome {
     }
     let key = KeyPair::load(&path)?;
     let (plan, receipts) = match running_api(&data_dir) {
-        Some(url) => beside(&args, key, &url).await?,
-        None if args.dry_run => (read_plan(&args, &key).await?, Vec::new()),
-        None => alone(&args, &key, &data_dir).await?,
+        Some(url) => beside(&args, subject, key, &url).await?,
+        None if args.dry_run => (read_plan(&args, subject, &key).await?, Vec::new()),
+        None => alone(&args, subject, &key, &data_dir).await?,
     };
-    tell(&args, &plan, &receipts);
+    tell(&args, subject, &plan, &receipts);
     Ok(())
+}
+
+/// What the agent of a key has uploaded, asked of a server and erased by it.
+async fn of_me(args: &EraseArgs) -> Outcome {
+    let place = ClientArgs {
+        api: args.api.clone(),
+        key: args.key.clone(),
+        data_dir: args.place.data_dir.clone(),
+        ..ClientArgs::default()
+    };
+    let market = place.market().await?;
+    let me = market.me()?;
+    let subject = Subject::Agent(me);
+    let path = format!("/v1/erasure?ledger={}", market.ledger_id);
+    let (mut plan, mut receipts) = (Vec::new(), Vec::new());
+    loop {
+        let page = market.client.get(&path, "application/json").await?;
+        let page: Mine = serde_json::from_slice(&page).map_err(Failure::outside)?;
+        let page: Vec<Planned> = page.artifacts.into_iter().map(|mine| mine.planned(me)).collect();
+        let bodies = if args.dry_run { Vec::new() } else { commands(subject, &page) };
+        let last = bodies.is_empty();
+        plan.extend(page);
+        for body in bodies {
+            let answer = market.client.command(market.ledger_id, &fresh_key(), &body).await?;
+            receipts.push(Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() });
+        }
+        if last {
+            break;
+        }
+    }
+    tell(args, subject, &plan, &receipts);
+    Ok(())
+}
+
+/// What `GET /v1/erasure` says.
+#[derive(serde::Deserialize)]
+struct Mine {
+    artifacts: Vec<MyUpload>,
+}
+
+#[derive(serde::Deserialize)]
+struct MyUpload {
+    artifact_hash: ArtifactHash,
+    size_bytes: u64,
+}
+
+impl MyUpload {
+    /// Whether somebody else holds the same bytes is not told.
+    fn planned(self, me: AgentId) -> Planned {
+        let action = Action::Unlink { agent_id: me, reason: String::new() };
+        Planned { hash: self.artifact_hash, size_bytes: self.size_bytes, action }
+    }
 }
 
 /// Where a command that erased is kept.
@@ -93,11 +171,11 @@ struct Receipt {
     receipt_id: String,
 }
 
-async fn read_plan(args: &EraseArgs, key: &KeyPair) -> Outcome<Vec<Planned>> {
+async fn read_plan(args: &EraseArgs, subject: Subject, key: &KeyPair) -> Outcome<Vec<Planned>> {
     let database = Database::open(&args.place).await?;
     let plan = async {
         let reader = Reader::new(database.config("econ_api"), READERS)?;
-        artifacts::plan_erasure(&reader, AgentId::of_first_key(key.public()), LEDGER, args.subject).await
+        artifacts::plan_erasure(&reader, AgentId::of_first_key(key.public()), LEDGER, subject).await
     }
     .await;
     database.close().await?;
@@ -105,12 +183,17 @@ async fn read_plan(args: &EraseArgs, key: &KeyPair) -> Outcome<Vec<Planned>> {
 }
 
 /// An econ runs on the data dir: it has the store, so it is asked.
-async fn beside(args: &EraseArgs, key: KeyPair, url: &str) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
-    let plan = read_plan(args, &key).await?;
+async fn beside(
+    args: &EraseArgs,
+    subject: Subject,
+    key: KeyPair,
+    url: &str,
+) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
+    let plan = read_plan(args, subject, &key).await?;
     let mut receipts = Vec::new();
     if !args.dry_run {
         let client = Client::new(url, Arc::new(key))?;
-        for body in commands(args.subject, &plan) {
+        for body in commands(subject, &plan) {
             let answer = client.command(LEDGER, &fresh_key(), &body).await?;
             receipts.push(Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() });
         }
@@ -119,9 +202,14 @@ async fn beside(args: &EraseArgs, key: KeyPair, url: &str) -> Outcome<(Vec<Plann
 }
 
 /// Nothing runs: the market is opened for as long as this takes.
-async fn alone(args: &EraseArgs, key: &KeyPair, data_dir: &Path) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
+async fn alone(
+    args: &EraseArgs,
+    subject: Subject,
+    key: &KeyPair,
+    data_dir: &Path,
+) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
     let market = Market::open(&args.place, Clock::real(), "market").await?;
-    let done = erase_in(args, key, data_dir, &market).await;
+    let done = erase_in(subject, key, data_dir, &market).await;
     let closed = market.close().await;
     let done = done?;
     closed?;
@@ -129,7 +217,7 @@ async fn alone(args: &EraseArgs, key: &KeyPair, data_dir: &Path) -> Outcome<(Vec
 }
 
 async fn erase_in(
-    args: &EraseArgs,
+    subject: Subject,
     key: &KeyPair,
     data_dir: &Path,
     market: &Market,
@@ -140,9 +228,9 @@ async fn erase_in(
     // What an earlier try was killed in.
     erasure::finish(&store, &market.reader, LEDGER, now_us()).await.map_err(failure)?;
     let operator = AgentId::of_first_key(key.public());
-    let plan = artifacts::plan_erasure(&market.reader, operator, LEDGER, args.subject).await?;
+    let plan = artifacts::plan_erasure(&market.reader, operator, LEDGER, subject).await?;
     let mut receipts = Vec::new();
-    for body in commands(args.subject, &plan) {
+    for body in commands(subject, &plan) {
         let answer = market.pipeline.submit_service(LEDGER, Hand::Operator, &fresh_key(), body).await?;
         if !answer.is_ok() {
             return Err(Failure::new(answer.code.clone(), answer.message()));
@@ -188,8 +276,8 @@ fn commands(subject: Subject, plan: &[Planned]) -> Vec<CommandBody> {
     uploads.chunks(ERASED_UPLOADS_MAX).map(command).collect()
 }
 
-fn tell(args: &EraseArgs, plan: &[Planned], receipts: &[Receipt]) {
-    let (subject, kind) = (name(args.subject), args.subject.kind());
+fn tell(args: &EraseArgs, subject: Subject, plan: &[Planned], receipts: &[Receipt]) {
+    let (subject, kind) = (name(subject), subject.kind());
     if args.json {
         say(json!({
             "subject": { "kind": kind, "id": subject }, "dryRun": args.dry_run,
@@ -208,21 +296,31 @@ fn tell(args: &EraseArgs, plan: &[Planned], receipts: &[Receipt]) {
             Action::Unlink { reason, .. } => ("unlinked", Some(reason)),
             Action::Keep { reason } => ("kept", Some(reason)),
         };
-        let why = why.map(|reason| format!(": {}", in_words(reason))).unwrap_or_default();
+        let why = why
+            .filter(|reason| !reason.is_empty())
+            .map(|reason| format!(": {}", in_words(reason)))
+            .unwrap_or_default();
         say(format_args!(
             "{action:8} {} {} bytes{why}",
             planned.hash,
             thousands(&planned.size_bytes.to_string())
         ));
     }
-    let gone = plan.iter().filter(|planned| planned.action == Action::Erase).count();
+    let gone = plan.iter().filter(|planned| !matches!(planned.action, Action::Keep { .. })).count();
     let count = counted(gone, "artifact");
     match receipts {
         _ if args.dry_run => say(format_args!("dry run: {count} would be erased; nothing was")),
         [] => say("nothing was erased"),
-        [.., last] => say(format_args!("{count} erased (receipt {})", last.seq)),
+        [.., last] => {
+            say(format_args!("{count} erased (receipt {})", last.seq));
+            say(REMAINS);
+        }
     }
 }
+
+/// Said by everything that erases.
+const REMAINS: &str = "what stays: ids, hashes, amounts and times in the log, receipts and books, which are the proof; and copies \
+that somebody has fetched";
 
 fn name(subject: Subject) -> String {
     match subject {
@@ -257,8 +355,6 @@ fn in_words(reason: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::ids::ArtifactHash;
-
     #[test]
     fn a_subject_is_told_from_its_id() {
         let agent = AgentId::of_first_key(KeyPair::from_seed(&[1; 32]).public());

@@ -6,7 +6,9 @@
 pub(crate) mod amount;
 pub(crate) mod client;
 mod erase;
+mod evidence;
 mod export;
+mod export_tiles;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod keys;
@@ -15,12 +17,15 @@ pub(crate) mod market;
 pub(crate) mod money;
 pub(crate) mod place;
 mod psql;
+mod receipts;
+mod replay;
 pub(crate) mod stop;
 pub(crate) mod table;
 mod trade;
 pub(crate) mod up;
 pub(crate) mod verify;
 pub(crate) mod views;
+mod witness;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -49,12 +54,19 @@ enum Command {
     Up(up::UpArgs),
     /// Make a new market and stop: keys, database, genesis. `up` and `demo` do it by themselves
     Init(up::InitArgs),
+    /// Watch somebody's logs until Ctrl-C: cosign their checkpoints as long as each extends the one before
+    Witness(witness::WitnessArgs),
     /// Run a provider's agent until Ctrl-C
     Agent(AgentOptions),
     /// Prove that the database is what its command log says, and that everything balances
     Verify(verify::VerifyArgs),
-    /// Rebuild everything from the command log alone
-    Replay(verify::ReplayArgs),
+    /// Write everything that proves an order, for `econ verify bundle` on any machine
+    Evidence(evidence::EvidenceArgs),
+    /// Rebuild everything from the command log alone, and compare it
+    Replay(replay::ReplayArgs),
+    /// List and remove the databases that `econ replay --keep` left
+    #[command(subcommand)]
+    Kept(replay::KeptCommand),
     /// Bring the database up to this program
     Migrate(verify::MigrateArgs),
     /// Open psql on the ledger, for reading
@@ -93,6 +105,10 @@ enum Command {
     Reject(trade::RejectArgs),
     /// Settle an accepted order now; the house does it by itself
     Settle(trade::OneOrder),
+    /// Show receipts that you may see, and check their signatures
+    Receipts(receipts::ReceiptsArgs),
+    /// Show one receipt, and check its signature and its place in the signed log
+    Receipt(receipts::ReceiptArgs),
     /// Show what a payee earned, and what became of it
     Statement(money::StatementArgs),
 }
@@ -107,7 +123,7 @@ impl Command {
     const fn log_level(&self) -> &'static str {
         match self {
             Self::Agent(_) => "info",
-            Self::Up(_) => "info",
+            Self::Up(_) | Self::Witness(_) => "info",
             _ => "warn",
         }
     }
@@ -143,11 +159,14 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Demo(args) => return demo::run(args).await.map(yes_or_no),
         Command::Up(args) => up::run(args).await?,
         Command::Init(args) => up::init(args).await?,
+        Command::Witness(args) => witness::run(args).await?,
         Command::Agent(options) => {
             agent::run(options).await.map_err(Failure::outside)?;
         }
         Command::Verify(args) => return verify::verify(args).await.map(yes_or_no),
-        Command::Replay(args) => return verify::replay(args).await.map(yes_or_no),
+        Command::Evidence(args) => evidence::evidence(args).await?,
+        Command::Replay(args) => return replay::replay(args).await.map(yes_or_no),
+        Command::Kept(command) => replay::run_kept(command).await?,
         Command::Migrate(args) => verify::migrate(args).await?,
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
@@ -165,6 +184,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Accept(args) => trade::accept(args).await?,
         Command::Reject(args) => trade::reject(args).await?,
         Command::Settle(args) => trade::settle(args).await?,
+        Command::Receipts(args) => receipts::list(args).await?,
+        Command::Receipt(args) => receipts::show(args).await?,
         Command::Statement(args) => money::statement(args).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -44,6 +44,11 @@ impl PlaceArgs {
         self.data_dir.clone().map_or_else(|| default_data_dir("econ"), Ok)
     }
 
+    /// Whether there is a database, here or behind a URL.
+    pub(crate) fn has_database(&self) -> Outcome<bool> {
+        Ok(self.database_url.is_some() || self.data_dir()?.join("pg").join("PG_VERSION").exists())
+    }
+
     fn cluster_options(&self, data_dir: &Path) -> ClusterOptions {
         let options = ClusterOptions::new(data_dir);
         ClusterOptions { pg_bin: self.pg_bin.clone().or(options.pg_bin.clone()), ..options }
@@ -93,7 +98,7 @@ impl Database {
             return Ok(Self::External(Box::new(ExternalDatabase::check(config, false).await?)));
         }
         let data_dir = place.data_dir()?;
-        if !data_dir.join("pg").join("PG_VERSION").exists() {
+        if !place.has_database()? {
             return Err(Failure::new(
                 "UB411",
                 format!("there is no ledger in {}: `econ up` or `econ demo` makes one", data_dir.display()),

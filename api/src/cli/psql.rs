@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ledger::replay::kept_database;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -28,6 +29,9 @@ pub(crate) struct PsqlArgs {
     /// Whose rights to have; none of them can change anything
     #[arg(long, value_enum, default_value_t = Role::Analyst)]
     role: Role,
+    /// Look into a replay that was kept under this name (`econ replay --keep`) instead
+    #[arg(long, value_name = "NAME")]
+    kept: Option<String>,
     /// Passed on to psql, such as -c 'table transparency.outcomes'
     #[arg(last = true, value_name = "PSQL-OPTIONS")]
     rest: Vec<OsString>,
@@ -57,7 +61,13 @@ impl Role {
 /// Runs psql until it ends, and passes its exit status on.
 pub(crate) async fn run(args: PsqlArgs) -> Outcome<std::process::ExitCode> {
     let database = Database::open(&args.place).await?;
-    let config = database.config(args.role.name());
+    let config = match config(&database, &args).await {
+        Ok(config) => config,
+        Err(failure) => {
+            database.close().await?;
+            return Err(failure);
+        }
+    };
     let program = match &database {
         Database::Embedded(cluster) => Some(cluster.bin_dir().join("psql")).filter(|path| path.exists()),
         Database::External(_) => None,
@@ -85,6 +95,15 @@ pub(crate) async fn run(args: PsqlArgs) -> Outcome<std::process::ExitCode> {
     database.close().await?;
     let status = status.map_err(|error| Failure::outside(format!("psql: {error}")))?;
     Ok(std::process::ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// The ledger's database, or one that a replay left.
+async fn config(database: &Database, args: &PsqlArgs) -> Outcome<Config> {
+    let mut config = database.config(args.role.name());
+    if let Some(name) = &args.kept {
+        config.dbname(kept_database(&database.admin(), name).await?);
+    }
+    Ok(config)
 }
 
 /// libpq's own variables: unlike arguments, other users cannot see a password in them.

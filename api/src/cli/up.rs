@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::server::{self, ServerOptions, ServerState};
+use api::witness::submit::{self, Peer};
 use ledger::Reader;
 use ledger::clock::Clock;
 use ledger::cluster::{DataDirLock, EconState};
@@ -55,6 +56,9 @@ pub(crate) struct UpArgs {
     /// What a new market is called
     #[arg(long, value_name = "NAME", default_value = "market")]
     name: String,
+    /// Have each checkpoint cosigned by this witness (`econ witness` says its URL and key); may be given several times
+    #[arg(long = "witness", value_name = "URL=KEY")]
+    witnesses: Vec<Peer>,
     /// Take the time from the system's clock plus the microseconds in this file, which may change
     #[arg(long, value_name = "FILE", hide = true)]
     clock_file: Option<PathBuf>,
@@ -227,6 +231,7 @@ async fn serve(args: &UpArgs, market: &Market, told: impl Future<Output = Outcom
         .map_err(|error| Failure::outside(format!("cannot listen on {wanted}: {error}")))?;
     let started = api::house::start(&state, LEDGER, PayoutOptions::default()).await;
     started.map_err(|problem| Failure::new(problem.code.into_owned(), problem.detail))?;
+    submit::start(&state, args.witnesses.clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(state, listener, async {
         // Dropped or sent: both mean stop.

@@ -1,15 +1,16 @@
-//! `econ verify`, `econ replay`, `econ migrate`: what is done to a database as a whole.
+//! `econ verify`, `econ migrate`: what is done to a database as a whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ledger::cluster::{Cluster, ClusterOptions};
-use ledger::verify::{Report, VerifyOptions};
-use ledger::{replay, verify};
+use ledger::verify::{self, Report, VerifyOptions};
 use proto::keys::{KeyPair, PublicKey};
 use proto::prost::Message as _;
 
+use super::evidence::BundleArgs;
 use super::failure::{Failure, Outcome};
-use super::place::{Database, PlaceArgs, connect};
+use super::place::{Database, PlaceArgs};
 use super::say;
 
 /// Commands per transaction of a replay, when nobody says.
@@ -17,28 +18,28 @@ pub(crate) const BATCH: usize = 500;
 
 /// Options of `econ verify`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct VerifyArgs {
+    #[command(subcommand)]
+    what: Option<VerifyCommand>,
     #[command(flatten)]
     place: PlaceArgs,
     /// Commands per transaction of the replay; the result must not depend on it
     #[arg(long, value_name = "N", default_value_t = BATCH)]
     batch: usize,
+    /// A checkpoint that somebody else kept, such as a witness' (may be given several times): the log must agree with it
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Options of `econ replay`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ReplayArgs {
-    #[command(flatten)]
-    place: PlaceArgs,
-    /// Commands per transaction; the result must not depend on it
-    #[arg(long, value_name = "N", default_value_t = BATCH)]
-    batch: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+/// What else can be verified.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum VerifyCommand {
+    /// Judge an order's evidence: no network, no database
+    Bundle(BundleArgs),
 }
 
 /// Options of `econ migrate`.
@@ -53,8 +54,16 @@ pub(crate) struct MigrateArgs {
 
 /// `econ verify`: exit status 1 when something is off.
 pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
+    if let Some(VerifyCommand::Bundle(args)) = &args.what {
+        return super::evidence::bundle(args);
+    }
+    let read = |path: &PathBuf| {
+        let note = std::fs::read_to_string(path).map_err(Failure::io("cannot read", path))?;
+        Ok((path.display().to_string(), note))
+    };
+    let checkpoints = args.checkpoints.iter().map(read).collect::<Outcome<Vec<_>>>()?;
     let database = Database::open(&args.place).await?;
-    let report = check(&database, &args.place.data_dir()?, args.batch).await;
+    let report = check_with(&database, &args.place.data_dir()?, args.batch, checkpoints).await;
     database.close().await?;
     let report = report?;
     if args.json {
@@ -67,13 +76,24 @@ pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
 
 /// Runs every check against an open database.
 pub(crate) async fn check(database: &Database, data_dir: &Path, batch: usize) -> Outcome<Report> {
+    check_with(database, data_dir, batch, Vec::new()).await
+}
+
+/// The same with checkpoints that somebody else kept, each with its name.
+async fn check_with(
+    database: &Database,
+    data_dir: &Path,
+    batch: usize,
+    checkpoints: Vec<(String, String)>,
+) -> Outcome<Report> {
     let place = ScratchPlace::of(database).await?;
     let options = VerifyOptions {
         database: database.config("econ_auditor"),
-        admin: place.admin(database),
+        admin: place.admin(Some(database))?,
         receipt_key: receipt_key(data_dir)?,
         checkpoint_dir: Some(data_dir.join(super::up::CHECKPOINTS)),
-        rederive: Box::new(rederive),
+        checkpoints,
+        rederive: Arc::new(rederive),
         batch: batch.max(1),
     };
     let report = verify::run(&options).await;
@@ -83,34 +103,42 @@ pub(crate) async fn check(database: &Database, data_dir: &Path, batch: usize) ->
 
 /// Where replay makes its scratch database: beside the real one, or in a cluster of its own when the login of an external
 /// database may not create any.
-enum ScratchPlace {
+pub(super) enum ScratchPlace {
+    /// On the server of the database.
     Beside,
-    // The folder goes when this is dropped, after its cluster.
+    /// On one of its own. The folder goes when this is dropped, after its cluster.
     Apart(Box<Cluster>, tempfile::TempDir),
 }
 
 impl ScratchPlace {
-    async fn of(database: &Database) -> Outcome<Self> {
+    pub(super) async fn of(database: &Database) -> Outcome<Self> {
         match database {
-            Database::External(external) if !external.report().createdb => {
-                let folder = tempfile::Builder::new().prefix("econ-replay-").tempdir().map_err(|error| {
-                    Failure::outside(format!("cannot create a folder for the replay: {error}"))
-                })?;
-                let options = ClusterOptions { durable: false, ..ClusterOptions::new(folder.path()) };
-                Ok(Self::Apart(Box::new(Cluster::start(options).await?), folder))
-            }
+            Database::External(external) if !external.report().createdb => Self::apart(None).await,
             _ => Ok(Self::Beside),
         }
     }
 
-    fn admin(&self, database: &Database) -> tokio_postgres::Config {
-        match self {
-            Self::Beside => database.admin(),
-            Self::Apart(cluster, _) => cluster.config("postgres", cluster.superuser()),
+    /// A throwaway cluster, where nothing has to survive a crash.
+    pub(super) async fn apart(pg_bin: Option<&Path>) -> Outcome<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("econ-replay-")
+            .tempdir()
+            .map_err(|error| Failure::outside(format!("cannot create a folder for the replay: {error}")))?;
+        let pg_bin = pg_bin.map(Path::to_owned);
+        let options = ClusterOptions { durable: false, pg_bin, ..ClusterOptions::new(folder.path()) };
+        Ok(Self::Apart(Box::new(Cluster::start(options).await?), folder))
+    }
+
+    /// Who may create databases there. `database` is there wherever this is beside it.
+    pub(super) fn admin(&self, database: Option<&Database>) -> Outcome<tokio_postgres::Config> {
+        match (self, database) {
+            (Self::Apart(cluster, _), _) => Ok(cluster.config("postgres", cluster.superuser())),
+            (Self::Beside, Some(database)) => Ok(database.admin()),
+            (Self::Beside, None) => Err(Failure::new("UB411", "there is no database to replay beside")),
         }
     }
 
-    async fn close(self) -> Outcome {
+    pub(super) async fn close(self) -> Outcome {
         match self {
             Self::Beside => Ok(()),
             Self::Apart(cluster, _folder) => Ok(cluster.stop().await?),
@@ -123,12 +151,12 @@ pub(crate) fn to_json(report: &Report) -> serde_json::Value {
     serde_json::json!({
         "passed": report.passed(),
         "checks": report.checks,
-        "left_out": report.left_out.iter().map(|(table, why)| serde_json::json!({ "table": table, "reason": why })).collect::<Vec<_>>(),
+        "left_out": report.left_out,
     })
 }
 
 /// The key that receipts must be signed by, as it is kept outside the database; `None` on a machine that lacks it.
-fn receipt_key(data_dir: &Path) -> Outcome<Option<PublicKey>> {
+pub(super) fn receipt_key(data_dir: &Path) -> Outcome<Option<PublicKey>> {
     let path = data_dir.join("keys").join("receipt.pem");
     if !path.exists() {
         return Ok(None);
@@ -138,56 +166,9 @@ fn receipt_key(data_dir: &Path) -> Outcome<Option<PublicKey>> {
 
 /// From a signed GraphQL request to the command it asks for, so that an auditor can see that the executed command is the
 /// signed one.
-fn rederive(body: &[u8]) -> Result<(u32, Vec<u8>), String> {
+pub(crate) fn rederive(body: &[u8]) -> Result<(u32, Vec<u8>), String> {
     let (ledger_id, command) = api::graphql::command_of(body).map_err(|error| error.to_string())?;
     Ok((ledger_id, command.encode_to_vec()))
-}
-
-/// `econ replay`: rebuilds everything from the command log alone and says how far that went.
-pub(crate) async fn replay(args: ReplayArgs) -> Outcome<bool> {
-    let database = Database::open(&args.place).await?;
-    let done = replay_all(&database, args.batch.max(1)).await;
-    database.close().await?;
-    let (commands, problem) = done?;
-    match (&problem, args.json) {
-        (_, true) => {
-            say(serde_json::json!({ "passed": problem.is_none(), "commands": commands, "problem": problem }))
-        }
-        (None, false) => {
-            say(format_args!("replay: {commands} commands gave every receipt again, byte for byte"))
-        }
-        (Some(problem), false) => {
-            say(format_args!(
-                "replay: stopped after {commands} commands at {}: {}",
-                problem.place, problem.message
-            ));
-        }
-    }
-    Ok(problem.is_none())
-}
-
-async fn replay_all(database: &Database, batch: usize) -> Outcome<(u64, Option<verify::Problem>)> {
-    let source = connect(&database.config("econ_auditor")).await?;
-    let reader = connect(&database.config("econ_api")).await?;
-    let place = ScratchPlace::of(database).await?;
-    let scratch = verify::Scratch::create(&place.admin(database)).await?;
-    let done = async {
-        let target = scratch.load().await?;
-        let ledgers = reader.query("select ledger_id from base.read_ledgers()", &[]).await?;
-        let (mut commands, mut problem) = (0, None);
-        for row in ledgers {
-            let id: i32 = row.try_get(0)?;
-            let ledger_id = u32::try_from(id).unwrap_or_default();
-            let replayed = replay::replay_ledger(&source, &target, ledger_id, batch, &rederive).await?;
-            commands += replayed.commands;
-            problem = problem.or(replayed.problem);
-        }
-        Ok((commands, problem))
-    }
-    .await;
-    scratch.drop().await?;
-    place.close().await?;
-    done.map_err(|error: ledger::Error| Failure::from(error))
 }
 
 /// `econ migrate`: brings the database up to this binary.

@@ -15,12 +15,17 @@ use proto::v1::CommandBody;
 use proto::v1::command_body::Kind;
 use serde::Deserialize;
 
+use super::nesting::deepest;
 use super::result::CommandResult;
 use super::schema;
 use crate::server::problem::{Problem, hint};
 
 /// Longest query document, bytes; data belongs into variables.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// Deepest nesting of a document, arguments included: far more than the schema's depth, far less than a stack takes.
+const NESTING_MAX: usize = 100;
+/// Longest message of an error; no answer grows with what it refuses.
+const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// Why a GraphQL request is no command.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -86,10 +91,7 @@ impl Operation {
     pub(crate) fn read(body: &[u8]) -> Result<Self, GraphqlCommandError> {
         let body: Body = serde_json::from_slice(body)
             .map_err(|error| GraphqlCommandError::NotARequest(error.to_string()))?;
-        if body.query.len() > QUERY_BYTES_MAX {
-            let why = format!("the document has more than {QUERY_BYTES_MAX} bytes; put data into variables");
-            return Err(GraphqlCommandError::NotOneMutation(why));
-        }
+        check_size(&body.query)?;
         let document = async_graphql::parser::parse_query(&body.query)
             .map_err(|error| GraphqlCommandError::Invalid(vec![error.into()]))?;
         // An empty name is what some clients send for none.
@@ -156,6 +158,18 @@ impl Operation {
     }
 }
 
+/// Whether a document may be handed to the parser: by whatever door it came.
+pub(crate) fn check_size(document: &str) -> Result<(), GraphqlCommandError> {
+    let why = if document.len() > QUERY_BYTES_MAX {
+        format!("the document has more than {QUERY_BYTES_MAX} bytes; put data into variables")
+    } else if deepest(document) > NESTING_MAX {
+        format!("the document nests deeper than {NESTING_MAX} levels")
+    } else {
+        return Ok(());
+    };
+    Err(GraphqlCommandError::NotOneMutation(why))
+}
+
 /// The ledger and command that a GraphQL request's exact bytes ask for. Pure: the same bytes, the same command.
 pub fn command_of(body: &[u8]) -> Result<(u32, CommandBody), GraphqlCommandError> {
     Operation::read(body)?.command()
@@ -217,6 +231,11 @@ impl WithNoPlace for ServerError {
 /// Gives every error of a response a code, a status and a hint. What has none yet was refused by the schema.
 pub(crate) fn with_codes(mut response: Response) -> Response {
     for error in &mut response.errors {
+        // The parser quotes the line at fault, and that may be the whole document, twice.
+        if let Some((end, _)) = error.message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            error.message.truncate(end);
+            error.message.push('…');
+        }
         let in_field = !error.path.is_empty();
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {

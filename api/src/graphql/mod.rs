@@ -12,6 +12,7 @@ pub mod history;
 pub(crate) mod http;
 pub mod ledgers;
 pub mod metering;
+mod nesting;
 pub mod offers;
 pub mod orders;
 pub mod payouts;

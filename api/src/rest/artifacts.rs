@@ -129,7 +129,7 @@ pub(crate) async fn download(
     let signer = state.gate.check(&parts, Coverage::Read, None).await?;
     let gone = async || -> Result<Option<Problem>, Problem> {
         let erased = artifacts::was_erased(&state.reader, signer.agent_id, query.ledger, &hash).await?;
-        Ok(erased.then(|| Problem::with_status(410, "UM410", "the operator has erased this artifact")))
+        Ok(erased.then(|| Problem::with_status(410, "UM410", "this artifact was erased")))
     };
     // The same refusal whether it exists or not: existence is not told to strangers.
     if !artifacts::may_read(&state.reader, Some(signer.agent_id), query.ledger, &hash).await? {

@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use ledger::house::Hand;
+use ledger::receipts::log;
 use ledger::{base, books};
+use proto::note::{KeyUse, VerifierKey};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -34,6 +36,8 @@ pub(crate) struct Info {
     service_key: String,
     /// The market's operator.
     operator_id: String,
+    /// The key of the forest, the log over all ledgers' checkpoints, in the same form; null: there is none yet.
+    forest_key: Option<String>,
     /// What is taken.
     limits: Limits,
 }
@@ -47,6 +51,8 @@ pub(crate) struct LedgerInfo {
     name: String,
     /// Names it in checkpoints.
     origin: String,
+    /// Its log's key as witnesses and other tools of C2SP signed notes take it: name, key hash and key.
+    log_key: String,
 }
 
 /// One unit of account.
@@ -78,26 +84,38 @@ pub(crate) async fn info(State(state): State<Arc<ServerState>>) -> Result<Respon
 }
 
 pub(crate) async fn read(state: &ServerState) -> Result<Info, Problem> {
-    let (ledgers, assets) =
-        tokio::try_join!(base::read_ledgers(&state.reader), books::read_assets(&state.reader))?;
+    let (ledgers, assets, forest) = tokio::try_join!(
+        base::read_ledgers(&state.reader),
+        books::read_assets(&state.reader),
+        log::read_forest(&state.reader)
+    )?;
     let house = state.pipeline.house();
-    let ledger = |ledger: base::Ledger| LedgerInfo {
-        ledger_id: ledger.ledger_id,
-        name: ledger.name,
-        origin: ledger.origin,
+    let log_key = |origin: &str| {
+        let key = *house.receipt_key().public();
+        let name = origin.parse().map_err(|_| Problem::new("UR904", "a log's name cannot be read"))?;
+        Ok::<_, Problem>(VerifierKey { name, key, usage: KeyUse::Note }.to_string())
+    };
+    let ledger = |ledger: base::Ledger| {
+        Ok::<_, Problem>(LedgerInfo {
+            log_key: log_key(&ledger.origin)?,
+            ledger_id: ledger.ledger_id,
+            name: ledger.name,
+            origin: ledger.origin,
+        })
     };
     let asset =
         |asset: books::Asset| AssetInfo { asset_id: asset.asset_id, code: asset.code, scale: asset.scale };
     Ok(Info {
         name: "econ",
         version: env!("CARGO_PKG_VERSION"),
-        ledgers: ledgers.into_iter().map(ledger).collect(),
+        ledgers: ledgers.into_iter().map(ledger).collect::<Result<_, _>>()?,
         assets: assets.into_iter().map(asset).collect(),
         ledger_time_us: state.pipeline.now_us(),
         simulated: state.pipeline.clock().is_simulated(),
         receipt_key: hex::encode(house.receipt_key().public().as_bytes()),
         service_key: hex::encode(house.key(Hand::Service).public().as_bytes()),
         operator_id: house.agent(Hand::Operator).to_string(),
+        forest_key: forest.map(|forest| log_key(&forest.origin)).transpose()?,
         limits: Limits {
             artifact_bytes_max: state.store.bytes_max(),
             command_bytes_max: super::commands::BODY_BYTES_MAX,

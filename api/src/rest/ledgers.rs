@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use ledger::receipts;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::log::{self, CheckpointQuery};
 use crate::server::ServerState;
 use crate::server::problem::{Problem, ProblemJson, json};
 
-/// The newest signed checkpoint, a C2SP signed note.
+/// The newest signed checkpoint, a C2SP signed note. The same note is under `/v1/ledgers/{ledger_id}/log/checkpoint`, where
+/// clients of tiles look for it.
 #[utoipa::path(
     get, path = "/v1/ledgers/{ledger_id}/checkpoint",
-    params(("ledger_id" = u32, Path, description = "The ledger", minimum = 1, maximum = 2147483647)),
+    params(
+        ("ledger_id" = u32, Path, description = "The ledger", minimum = 1, maximum = 2147483647), CheckpointQuery
+    ),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 404, body = ProblemJson, content_type = "application/problem+json"),
@@ -25,10 +28,9 @@ use crate::server::problem::{Problem, ProblemJson, json};
 pub(crate) async fn checkpoint(
     State(state): State<Arc<ServerState>>,
     Path(ledger_id): Path<u32>,
+    Query(query): Query<CheckpointQuery>,
 ) -> Result<Response, Problem> {
-    let found = receipts::read_checkpoint(&state.reader, ledger_id).await?;
-    let found = found.ok_or_else(|| Problem::new("UR402", "this ledger has no signed checkpoint yet"))?;
-    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], found.note).into_response())
+    log::newest(&state, log::a_ledger(ledger_id)?, &query).await
 }
 
 /// Which leaf, in which tree.

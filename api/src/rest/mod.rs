@@ -3,8 +3,11 @@
 pub(crate) mod agents;
 pub(crate) mod artifacts;
 pub mod commands;
+pub(crate) mod erasure;
 pub(crate) mod info;
 pub(crate) mod ledgers;
+pub(crate) mod log;
+pub(crate) mod orders;
 pub(crate) mod receipts;
 
 use std::sync::Arc;
@@ -33,10 +36,19 @@ use crate::server::ServerState;
         artifacts::upload,
         artifacts::download,
         artifacts::erase,
+        erasure::erasure,
         agents::agent,
         receipts::receipt,
+        orders::evidence,
+        receipts::receipts,
         ledgers::checkpoint,
         ledgers::proof,
+        log::consistency,
+        log::tile,
+        log::forest_checkpoint,
+        log::forest_consistency,
+        log::forest_proof,
+        log::forest_tile,
     )
 )]
 struct Api;
@@ -80,8 +92,19 @@ pub(crate) fn router() -> Router<Arc<ServerState>> {
         .route("/v1/ledgers/{ledger_id}/commands", post(commands::command))
         .route("/v1/ledgers/{ledger_id}/checkpoint", get(ledgers::checkpoint))
         .route("/v1/ledgers/{ledger_id}/proof", get(ledgers::proof))
+        .route("/v1/ledgers/{ledger_id}/consistency", get(log::consistency))
+        .route("/v1/ledgers/{ledger_id}/log/checkpoint", get(ledgers::checkpoint))
+        .route("/v1/ledgers/{ledger_id}/log/tile/{*tile}", get(log::tile))
+        .route("/v1/forest/checkpoint", get(log::forest_checkpoint))
+        .route("/v1/forest/consistency", get(log::forest_consistency))
+        .route("/v1/forest/proof", get(log::forest_proof))
+        .route("/v1/forest/log/checkpoint", get(log::forest_checkpoint))
+        .route("/v1/forest/log/tile/{*tile}", get(log::forest_tile))
+        .route("/v1/ledgers/{ledger_id}/receipts", get(receipts::receipts))
+        .route("/v1/erasure", get(erasure::erasure))
         .route("/v1/agents/{agent_id}", get(agents::agent))
         .route("/v1/receipts/{receipt}", get(receipts::receipt))
+        .route("/v1/orders/{order_id}/evidence", get(orders::evidence))
         .route(
             "/v1/artifacts/{hash}",
             put(artifacts::upload).get(artifacts::download).delete(artifacts::erase),
@@ -101,15 +124,24 @@ mod tests {
             ("/v1/ledgers/{ledger_id}/commands", &["post"]),
             ("/v1/ledgers/{ledger_id}/checkpoint", &["get"]),
             ("/v1/ledgers/{ledger_id}/proof", &["get"]),
+            ("/v1/ledgers/{ledger_id}/receipts", &["get"]),
             ("/v1/agents/{agent_id}", &["get"]),
             ("/v1/receipts/{receipt}", &["get"]),
+            ("/v1/orders/{order_id}/evidence", &["get"]),
+            ("/v1/ledgers/{ledger_id}/consistency", &["get"]),
+            ("/v1/ledgers/{ledger_id}/log/tile/{tile}", &["get"]),
+            ("/v1/forest/checkpoint", &["get"]),
+            ("/v1/forest/consistency", &["get"]),
+            ("/v1/forest/proof", &["get"]),
+            ("/v1/forest/log/tile/{tile}", &["get"]),
+            ("/v1/erasure", &["get"]),
             ("/v1/artifacts/{hash}", &["put", "get", "delete"]),
         ] {
             for method in methods {
                 assert!(document["paths"][path][method].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(document["paths"].as_object().unwrap().len(), 7);
+        assert_eq!(document["paths"].as_object().unwrap().len(), 16);
         let responses = document["paths"]
             .as_object()
             .unwrap()

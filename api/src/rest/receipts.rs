@@ -1,4 +1,5 @@
-//! GET /v1/receipts/{receipt}: a stored receipt, exact bytes or JSON.
+//! GET /v1/receipts/{receipt}: a stored receipt, exact bytes or JSON; GET /v1/ledgers/{ledger_id}/receipts: many, by what they
+//! are about.
 
 use std::sync::Arc;
 
@@ -6,15 +7,16 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use ledger::receipts::{self, StoredReceipt};
+use ledger::receipts::{self, ReceiptFilter, ReceiptOrder, StoredReceipt};
 use proto::httpsig::Coverage;
-use proto::ids::ReceiptId;
+use proto::ids::{AgentId, CommandId, JournalId, ReceiptId};
 use proto::prost::Message as _;
 use proto::v1;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::commands::accepts;
+use crate::graphql::{PAGE_DEFAULT, PAGE_MAX};
 use crate::server::ServerState;
 use crate::server::problem::{Problem, ProblemJson, internal, json};
 
@@ -122,4 +124,104 @@ fn describe(ledger_id: u32, stored: &StoredReceipt) -> Result<ReceiptJson, Probl
 
 fn uuid_text(bytes: &[u8]) -> String {
     uuid::Uuid::from_slice(bytes).map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// Which receipts, and which page of them; what is left out does not matter.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReceiptsQuery {
+    /// About this: an agent, RFQ, order, payout …
+    #[param(value_type = Option<String>, format = "uuid")]
+    subject: Option<uuid::Uuid>,
+    /// Of this agent's commands.
+    #[param(value_type = Option<String>, format = "uuid")]
+    actor: Option<uuid::Uuid>,
+    /// Of commands of this kind, such as accept_offer.
+    kind: Option<String>,
+    /// "ok", or the code of a refusal.
+    code: Option<String>,
+    /// Not earlier than this: ledger time, Unix microseconds.
+    since: Option<i64>,
+    /// Earlier than this.
+    until: Option<i64>,
+    /// Of commands that posted transfers of this business event.
+    #[param(value_type = Option<String>, format = "uuid")]
+    journal: Option<uuid::Uuid>,
+    /// Of this command.
+    #[param(value_type = Option<String>, format = "uuid")]
+    command: Option<uuid::Uuid>,
+    /// newest (first, the default) or oldest.
+    #[param(inline)]
+    #[serde(default)]
+    order: Order,
+    /// `next` of the page before.
+    after: Option<u64>,
+    /// 1 to 100.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    first: Option<u32>,
+}
+
+/// In which order of the log.
+#[derive(Debug, Default, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// By falling seq.
+    #[default]
+    Newest,
+    /// By rising seq.
+    Oldest,
+}
+
+/// A page of receipts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReceiptsJson {
+    /// In the order that was asked for. May be fewer than asked for, even none, although there is a next page: a page looks
+    /// at a bounded part of the log.
+    receipts: Vec<ReceiptJson>,
+    /// Goes into `after`; null: that was all.
+    next: Option<u64>,
+}
+
+/// The receipts that the signed agent may see: of its own commands, and those it was told of; operators and verifiers see all.
+#[utoipa::path(
+    get, path = "/v1/ledgers/{ledger_id}/receipts",
+    params(("ledger_id" = u32, Path, description = "The ledger", minimum = 1, maximum = 2147483647), ReceiptsQuery),
+    responses(
+        (status = 200, body = ReceiptsJson),
+        (status = 401, body = ProblemJson, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn receipts(
+    State(state): State<Arc<ServerState>>,
+    Path(ledger_id): Path<u32>,
+    Query(query): Query<ReceiptsQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let signer = state.gate.check(&parts, Coverage::Read, None).await?;
+    let first = match query.first.unwrap_or(PAGE_DEFAULT) {
+        rows @ 1..=PAGE_MAX => rows,
+        _ => return Err(Problem::new("UB103", format!("a page has 1 to {PAGE_MAX} rows"))),
+    };
+    let filter = ReceiptFilter {
+        subject_id: query.subject,
+        sender_id: query.actor.map(AgentId::from_uuid),
+        kind: query.kind,
+        code: query.code,
+        since_us: query.since,
+        until_us: query.until,
+        journal_id: query.journal.map(JournalId::from_uuid),
+        command_id: query.command.map(CommandId::from_uuid),
+    };
+    let order = match query.order {
+        Order::Newest => ReceiptOrder::NewestFirst,
+        Order::Oldest => ReceiptOrder::OldestFirst,
+    };
+    let actor = Some(signer.agent_id);
+    let page =
+        receipts::read_receipts(&state.reader, actor, ledger_id, &filter, order, query.after, first).await?;
+    let described = page.receipts.iter().map(|stored| describe(ledger_id, stored));
+    let body = ReceiptsJson { receipts: described.collect::<Result<_, _>>()?, next: page.next };
+    Ok(json(StatusCode::OK, "application/json", &body))
 }

@@ -25,7 +25,7 @@ const HEADERS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Accepts until `shutdown`, calls `on_stop`, and waits up to `goodbye` for running requests.
-pub(super) async fn run(
+pub(crate) async fn run(
     app: Router,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,

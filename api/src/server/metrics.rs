@@ -11,8 +11,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use super::ServerState;
 
 /// Upper bounds of the latency histograms, seconds.
-const LATENCY_S: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const LATENCY_S: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0,
+];
 /// Upper bounds of batch sizes.
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -62,6 +64,13 @@ fn describe() {
     describe_gauge!("econ_websocket_connections", "Live connections, by lane");
     describe_counter!("econ_artifact_bytes_total", "Artifact bytes, by direction");
     describe_histogram!("econ_batch_commands", "Commands decided in one transaction");
+    describe_histogram!("econ_decide_seconds", "Deciding a batch, the round trip to the database included");
+    describe_histogram!("econ_sign_seconds", "Encoding and signing a batch's receipts");
+    describe_histogram!(
+        "econ_seal_seconds",
+        "From sending a batch's receipts to the answer that they are stored"
+    );
+    describe_histogram!("econ_commit_seconds", "From that answer to the one that the batch is durable");
     describe_counter!("econ_batches_split_total", "Batches that raised and were decided again one by one");
     describe_counter!(
         "econ_forced_refusals_total",
@@ -74,6 +83,14 @@ fn describe() {
     describe_counter!(
         "econ_upkeep_failures_total",
         "Times that the books' keeper failed and tried again; it holds nobody up"
+    );
+    describe_gauge!(
+        "econ_witness_contradicts",
+        "1 while a witness has seen another log than ours: an alarm, by witness and ledger (0: the forest)"
+    );
+    describe_counter!(
+        "econ_witness_failures_total",
+        "Checkpoints that a witness did not cosign, by witness; tried again every second"
     );
     describe_counter!("econ_house_commands_total", "Commands of the house's timers, by action and code");
 }

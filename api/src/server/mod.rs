@@ -4,7 +4,7 @@ mod assets;
 pub(crate) mod body;
 mod health;
 mod layers;
-mod listen;
+pub(crate) mod listen;
 pub(crate) mod metrics;
 mod page;
 pub mod problem;

@@ -11,12 +11,12 @@ use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use proto::httpsig::Coverage;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{MESSAGE_BYTES_MAX, PATIENCE, Pulse, Seat, close, send};
-use crate::graphql::command::with_codes;
+use crate::graphql::command::{check_size, with_codes};
 use crate::graphql::{Schema, Sender, schema};
 use crate::server::ServerState;
 use crate::server::problem::Problem;
@@ -123,13 +123,16 @@ async fn serve(state: &Arc<ServerState>, sender: Sender, mut socket: WebSocket) 
     }
 }
 
-/// The schema, with a code and a hint in every error.
+/// The schema, with the limits of every door, and a code and a hint in every error.
 #[derive(Clone)]
 struct Coded(Schema);
 
 impl Executor for Coded {
-    fn execute(&self, request: Operation) -> impl Future<Output = Answer> + Send {
-        self.0.execute(request).map(with_codes)
+    async fn execute(&self, request: Operation) -> Answer {
+        match check_size(&request.query) {
+            Ok(()) => with_codes(self.0.execute(request).await),
+            Err(refusal) => refusal.into_response(),
+        }
     }
 
     fn execute_stream(
@@ -137,6 +140,9 @@ impl Executor for Coded {
         request: Operation,
         session_data: Option<Arc<Data>>,
     ) -> BoxStream<'static, Answer> {
+        if let Err(refusal) = check_size(&request.query) {
+            return futures_util::stream::iter([refusal.into_response()]).boxed();
+        }
         Executor::execute_stream(&self.0, request, session_data).map(with_codes).boxed()
     }
 }

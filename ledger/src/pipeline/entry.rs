@@ -1,17 +1,20 @@
 //! What one command is on its way into `base.decide`, and the receipt that comes of it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use proto::command::request_digest;
 use proto::ids::{Hash32, ReceiptId};
 use proto::keys::KeyPair;
+use proto::note::include_by_us;
 use proto::prost::Message as _;
-use proto::{dsse, v1};
+use proto::{command, dsse, v1};
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 /// The rules that new commands run under. Raised with a row in `base.rules_versions` when behaviour changes.
 pub const RULES_VERSION: i32 = 3;
+/// From this version on a receipt says by when it is in a checkpoint.
+const PROMISES_FROM: i32 = 3;
 
 /// One command, decoded and authenticated, as the log will keep it.
 #[derive(Debug, Clone)]
@@ -192,23 +195,26 @@ pub(crate) fn receipt_payload(
         facts_json: decided.facts.clone(),
         accepted_at_us: entry.accepted_at_us,
         log_hash: log_hash(entry).into(),
+        // 0 is not encoded: receipts of earlier rules come out byte for byte as they were.
+        include_by_us: if decided.rules_version >= PROMISES_FROM {
+            include_by_us(entry.accepted_at_us)
+        } else {
+            0
+        },
     }
     .encode_to_vec()
 }
 
-/// What the log keeps of a command and no other field of its receipt commits to; see `log_hash` in receipt.proto.
 fn log_hash(entry: &Entry) -> Hash32 {
-    // jsonb keeps neither the order of keys nor blanks. What is not an object is nothing that the pipeline ever recorded.
-    let recorded = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(&entry.recorded);
-    let recorded = recorded.and_then(|object| serde_json::to_vec(&object)).unwrap_or_default();
     let signed_body = entry.signed_body.as_deref().unwrap_or_default();
-    let parts = [entry.signature_base.as_slice(), &entry.signature, signed_body, &recorded];
-    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
-    for part in parts {
-        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(part);
-    }
-    Hash32::of(&bytes)
+    let recorded = recorded_json(&entry.recorded);
+    command::log_hash(&entry.signature_base, &entry.signature, signed_body, recorded.as_bytes())
+}
+
+/// What was recorded, in the one form that receipts commit to: jsonb keeps neither the order of keys nor blanks. What is
+/// not an object is nothing that the pipeline ever recorded.
+pub(crate) fn recorded_json(recorded: &str) -> String {
+    command::canonical_object(recorded).unwrap_or_default()
 }
 
 /// Signs a payload; the envelope's exact bytes are the log's leaf.
@@ -216,18 +222,6 @@ pub(crate) fn sign_receipt(payload: Vec<u8>, key: &KeyPair) -> (ReceiptId, Vec<u
     let receipt_id = ReceiptId::of(&payload);
     let envelope = dsse::sign(&dsse::payload_type::<v1::Receipt>(), payload, key);
     (receipt_id, envelope.encode_to_vec())
-}
-
-/// What "the same request" means: method, target (path and query), content type and content digest, each preceded by
-/// its length so that no two requests read alike. The authority is left out on purpose: a server that comes back on
-/// another port is still the same ledger (docs/adr).
-pub fn request_digest(method: &str, target: &str, content_type: &str, content_digest: &[u8; 32]) -> Hash32 {
-    let mut bytes = b"econ request v1".to_vec();
-    for part in [method.as_bytes(), target.as_bytes(), content_type.as_bytes(), content_digest] {
-        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(part);
-    }
-    Hash32::of(&bytes)
 }
 
 /// Unix microseconds to what the driver sends as timestamptz.
@@ -254,12 +248,5 @@ mod tests {
         for us in [0, 1, -1, 1_795_000_000_123_456, -62_000_000_000_000_000] {
             assert_eq!(us_of_time(time_of_us(us)), us);
         }
-    }
-
-    #[test]
-    fn no_two_requests_read_alike() {
-        let digest = [7; 32];
-        assert_ne!(request_digest("POST", "/ab", "c", &digest), request_digest("POST", "/a", "bc", &digest));
-        assert_eq!(request_digest("POST", "/ab", "c", &digest), request_digest("POST", "/ab", "c", &digest));
     }
 }

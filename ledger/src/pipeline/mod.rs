@@ -5,27 +5,35 @@
 //! answer is given only for what is durable. Whoever repeats a request under the same key gets the stored answer.
 
 mod anew;
+#[cfg(test)]
+mod attacks;
 mod checkpoint;
+mod drill;
 pub(crate) mod entry;
+mod forest;
 mod keeper;
+pub mod rig;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use proto::ids::{AgentId, ReceiptId};
 use proto::keys::PublicKey;
+use proto::note::{INCLUDE_WITHIN_US, include_by_us};
 use proto::prost::Message as _;
-use proto::{dsse, v1};
+use proto::{command, dsse, v1};
 use rand::RngExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+pub use checkpoint::write_durably;
+pub use drill::{Chance, Drill, Stage};
 pub use entry::{RULES_VERSION, request_digest};
 
 use crate::args;
@@ -40,6 +48,8 @@ use worker::{Job, Worker};
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Commands that may wait per ledger; more are told to come back.
 const QUEUE_LEN: usize = 8_192;
+/// A command that has waited longer when it is decided is accepted anew: what is left of its deadline would not be enough.
+const WAITED_US_MAX: i64 = INCLUDE_WITHIN_US / 2;
 
 /// What a pipeline needs to run.
 #[derive(Debug, Clone)]
@@ -153,12 +163,68 @@ pub(crate) struct Shared {
     anew: Anew,
     stopping: AtomicBool,
     drained: AtomicBool,
+    /// The latest time that a checkpoint of these ledgers states, Unix microseconds.
+    signed_us: AtomicI64,
+    drill: Option<Drill>,
+    dead: AtomicBool,
 }
 
 impl Shared {
-    /// The writers have answered everything and are gone.
+    /// When a command that comes now is accepted: by the clock, but never so early that its receipt would be due at a time
+    /// that a checkpoint states already. That matters only when the clock was set back.
+    fn accept_us(&self) -> i64 {
+        let signed_us = self.signed_us.load(Ordering::Acquire);
+        self.options.clock.now_us().max(signed_us.saturating_add(1_000_000 - INCLUDE_WITHIN_US))
+    }
+
+    /// Whether the promise to a command that was accepted then can still be kept.
+    fn can_promise(&self, accepted_at_us: i64) -> bool {
+        self.options.clock.now_us() - accepted_at_us <= WAITED_US_MAX
+            && include_by_us(accepted_at_us) > self.signed_us.load(Ordering::Acquire)
+    }
+
+    /// The writers are gone: they have answered everything, or a drill has let them die.
     fn drained(&self) -> bool {
-        self.drained.load(Ordering::Acquire)
+        self.drained.load(Ordering::Acquire) || self.dead()
+    }
+
+    /// A drill has let this pipeline die: nothing of it does anything any more.
+    fn dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// Whether a drill lets the pipeline die at this stage; then it is dead.
+    fn dies_at(&self, stage: Stage) -> bool {
+        let dies = self.drill.as_ref().is_some_and(|drill| (drill.dies)(stage));
+        if dies {
+            self.dead.store(true, Ordering::Release);
+        }
+        dies
+    }
+
+    /// Chance for a request; a drill's, if it brings its own.
+    fn chance(&self, purpose: &str, request_digest: &[u8]) -> [u8; 32] {
+        match self.drill.as_ref().and_then(|drill| drill.chance.as_ref()) {
+            Some(chance) => chance(&[purpose.as_bytes(), request_digest].concat()),
+            None => rand::rng().random(),
+        }
+    }
+
+    /// A UUIDv7 at the command's own time: derived ids share its timestamp.
+    fn command_id(&self, accepted_at_us: i64, request_digest: &[u8]) -> Uuid {
+        let ms = u64::try_from(accepted_at_us / 1_000).unwrap_or_default();
+        let chance = self.chance("command", request_digest);
+        let random: [u8; 10] = std::array::from_fn(|n| chance[n]);
+        uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
+    }
+
+    /// Whatever a command of this kind needs from randomness: recorded with it, so that replay takes the same.
+    fn recorded(&self, kind: &str, request_digest: &[u8]) -> String {
+        if kind == "accept_offer" {
+            let nonce = &self.chance("ticket nonce", request_digest)[..16];
+            return serde_json::json!({ "ticket_nonce": hex::encode(nonce) }).to_string();
+        }
+        "{}".to_owned()
     }
 
     /// No new commands are taken.
@@ -177,8 +243,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts a writer for each ledger, the keeper of its checkpoints and the keeper of its books. Must be called inside a tokio runtime.
+    /// Starts a writer for each ledger, the keeper of its checkpoints, the keeper of its books, and the forest's. Must be called inside a tokio runtime.
     pub fn start(options: PipelineOptions) -> Self {
+        Self::launch(options, None)
+    }
+
+    /// The same for a failure drill, which may let it die.
+    pub fn start_drill(options: PipelineOptions, drill: Drill) -> Self {
+        Self::launch(options, Some(drill))
+    }
+
+    fn launch(options: PipelineOptions, drill: Option<Drill>) -> Self {
         let (wakes, _) = broadcast::channel(4_096);
         let ledger_ids = options.ledger_ids.clone();
         let shared = Arc::new(Shared {
@@ -187,6 +262,9 @@ impl Pipeline {
             anew: Anew::default(),
             stopping: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            signed_us: AtomicI64::new(0),
+            drill,
+            dead: AtomicBool::new(false),
         });
         let mut queues = HashMap::new();
         let mut writers = Vec::new();
@@ -199,6 +277,7 @@ impl Pipeline {
             keepers.push(tokio::spawn(checkpoint::keep(shared.clone(), ledger_id)));
             keepers.push(tokio::spawn(keeper::keep(shared.clone(), ledger_id)));
         }
+        keepers.push(tokio::spawn(forest::keep(shared.clone())));
         Self {
             shared,
             queues: Arc::new(Mutex::new(queues)),
@@ -219,13 +298,14 @@ impl Pipeline {
         }
         let (method, target) = &submission.method_target;
         let digest = request_digest(method, target, &submission.content_type, &submission.content_digest);
-        let accepted_at_us = self.now_us();
+        let nonce = submission.nonce.clone();
+        let accepted_at_us = self.shared.accept_us();
         let entry = Entry {
-            command_id: command_id_at(accepted_at_us),
+            command_id: self.shared.command_id(accepted_at_us, digest.as_ref()),
             actor_id: submission.actor.as_uuid(),
             key_id: submission.key.id().into(),
             idempotency_key: Some(submission.idempotency_key),
-            nonce: submission.nonce,
+            nonce: nonce.clone(),
             kind: kind.to_owned(),
             args: args.to_string(),
             request_digest: digest.into(),
@@ -236,9 +316,10 @@ impl Pipeline {
             signed_body: submission.signed_body.map(|body| body.to_vec()),
             accepted_at_us,
             simulated: self.shared.options.clock.is_simulated(),
-            recorded: recorded(kind),
+            recorded: self.shared.recorded(kind, digest.as_ref()),
             forced_code: None,
         };
+        verify(&entry, submission.ledger_id, &submission.key, nonce)?;
         self.enqueue(submission.ledger_id, entry).await
     }
 
@@ -320,7 +401,7 @@ impl Pipeline {
         for ledger_id in &self.shared.options.ledger_ids {
             checkpoint::check(&self.shared, *ledger_id).await?;
         }
-        Ok(())
+        checkpoint::check(&self.shared, crate::receipts::log::FOREST).await
     }
 
     /// Hints after each commit; see [`Wake`].
@@ -352,8 +433,14 @@ impl Pipeline {
             let _ = writer.await;
         }
         self.shared.drained.store(true, Ordering::Release);
-        for keeper in self.keepers.lock().await.drain(..) {
+        let mut keepers = self.keepers.lock().await;
+        let ended = !keepers.is_empty();
+        for keeper in keepers.drain(..) {
             let _ = keeper.await;
+        }
+        if ended {
+            // The last checkpoints are signed now; the forest holds them too.
+            forest::make_or_say(&self.shared).await;
         }
     }
 
@@ -382,23 +469,25 @@ impl Pipeline {
     }
 }
 
-/// A UUIDv7 at the command's own time: derived ids share its timestamp.
-pub(crate) fn command_id_at(accepted_at_us: i64) -> Uuid {
-    let ms = u64::try_from(accepted_at_us / 1_000).unwrap_or_default();
-    let random: [u8; 10] = rand::rng().random();
-    uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid()
-}
-
-/// Whatever a command of this kind needs from randomness: recorded with it, so that replay takes the same.
-fn recorded(kind: &str) -> String {
-    if kind == "accept_offer" {
-        let nonce: [u8; 16] = rand::rng().random();
-        return serde_json::json!({ "ticket_nonce": hex::encode(nonce) }).to_string();
+/// Whoever submits has verified the sender's signature; what is logged as signed is verified here once more, because a
+/// receipt for something that nobody signed could never be taken back. `UI210`.
+fn verify(entry: &Entry, ledger_id: u32, key: &PublicKey, nonce: Option<String>) -> Result<(), Error> {
+    let command = crate::verify::stored::signed_command(entry);
+    // How a GraphQL request reads is the door's business: without it, the rest is checked.
+    let signed = command::check_signed(&command, ledger_id, key, None);
+    let refused = |message: &str| Error::new("UI210", format!("the command cannot be logged: {message}"));
+    let signed = signed.map_err(|message| refused(&message))?;
+    if signed.request_digest.as_ref() != entry.request_digest.as_slice()
+        || Some(signed.idempotency_key) != entry.idempotency_key
+        || signed.nonce != nonce
+        || signed.actor_id.is_some_and(|actor_id| actor_id != entry.actor_id.as_bytes())
+    {
+        return Err(refused("its signed bytes name another request"));
     }
-    "{}".to_owned()
+    Ok(())
 }
 
-/// Where the newest checkpoint of a ledger is kept outside the database.
+/// Where the newest checkpoint of a ledger (0: of the forest) is kept outside the database.
 pub fn checkpoint_path(dir: &std::path::Path, ledger_id: u32) -> PathBuf {
     checkpoint::path(dir, ledger_id)
 }

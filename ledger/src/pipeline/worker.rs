@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join;
 use proto::ids::{AgentId, ReceiptId};
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use super::entry::{Decided, Entry, RULES_VERSION, Sealed, Statements, receipt_payload, sign_receipt};
-use super::{Answer, Shared, Wake};
+use super::{Answer, Shared, Stage, Wake};
 use crate::error::{Error, connection_lost, is_transient};
 
 /// A command and where its answer goes.
@@ -42,6 +42,8 @@ enum Failed {
     Again { lost: bool, error: Error },
     /// A statement raised: somebody in the batch is at fault.
     Raised(Error),
+    /// A drill ends it here, as the end of the process would.
+    Dead,
 }
 
 impl From<tokio_postgres::Error> for Failed {
@@ -66,6 +68,9 @@ impl Worker {
                 return;
             }
             self.run_jobs(&mut connection, jobs).await;
+            if self.shared.dead() {
+                return;
+            }
         }
     }
 
@@ -116,6 +121,9 @@ impl Worker {
             Err(Failed::Raised(_)) if jobs.len() > 1 => {
                 metrics::counter!("econ_batches_split_total").increment(1);
                 for job in jobs {
+                    if self.shared.dead() {
+                        return;
+                    }
                     Box::pin(self.run_jobs(connection, vec![job])).await;
                 }
             }
@@ -125,6 +133,7 @@ impl Worker {
                     let _ = job.reply.send(Err(error.clone()));
                 }
             }
+            Err(Failed::Dead) => {}
         }
     }
 
@@ -145,6 +154,7 @@ impl Worker {
             let _ = job.reply.send(match result {
                 Ok(mut answers) => answers.pop().ok_or_else(|| error.clone()),
                 Err(Failed::Raised(error) | Failed::Again { error, .. }) => Err(error),
+                Err(Failed::Dead) => return,
             });
         }
     }
@@ -158,6 +168,10 @@ impl Worker {
     ) -> Result<Vec<Answer>, Failed> {
         let mut tries = 0;
         loop {
+            for entry in entries.iter_mut().filter(|entry| !self.shared.can_promise(entry.accepted_at_us)) {
+                entry.accepted_at_us = self.shared.accept_us();
+                entry.command_id = self.shared.command_id(entry.accepted_at_us, &entry.request_digest);
+            }
             let failed = match self.connected(connection).await {
                 Ok((client, statements)) => match self.try_commit(client, statements, entries).await {
                     Err(Failed::Again { lost, error }) => {
@@ -172,6 +186,10 @@ impl Worker {
                         }
                         return Err(Failed::Raised(error));
                     }
+                    Err(Failed::Dead) => {
+                        *connection = None;
+                        return Err(Failed::Dead);
+                    }
                     committed => return committed,
                 },
                 Err(failed) => failed,
@@ -185,7 +203,7 @@ impl Worker {
             }
             // What had committed unseen keeps its command id; an entry without key must not meet its own.
             for entry in entries.iter_mut() {
-                entry.command_id = super::command_id_at(entry.accepted_at_us);
+                entry.command_id = self.shared.command_id(entry.accepted_at_us, &entry.request_digest);
             }
             tokio::time::sleep(RETRY_WAIT).await;
         }
@@ -225,24 +243,53 @@ impl Worker {
         let ledger_id = i32::try_from(self.ledger_id)
             .map_err(|_| Failed::Raised(Error::new("UB401", "there is no such ledger")))?;
         metrics::histogram!("econ_batch_commands").record(entries.len() as f64);
+        let began = Instant::now();
+        self.survives(Stage::Taken)?;
         // Both futures are queued before either is awaited: one round trip.
         let (begun, decided) =
             join(client.batch_execute("begin"), statements.decide(client, ledger_id, RULES_VERSION, entries))
                 .await;
         begun?;
         let decided = decided?;
+        // Asked again while the ledger's row is locked: a checkpoint whose time was taken before this moment states an
+        // earlier time than any of these are due, and one whose time is taken later waits for this batch.
+        let late = |(entry, row): (&Entry, &Decided)| {
+            !row.replayed && !self.shared.can_promise(entry.accepted_at_us)
+        };
+        if entries.iter().zip(&decided).any(late) {
+            let why = "the database was too slow for what a receipt promises: send the same request again";
+            return Err(Failed::Again { lost: false, error: Error::new("UB801", why) });
+        }
+        let answered = Instant::now();
+        self.survives(Stage::Decided)?;
         let sealed = self.sign(entries, &decided);
+        self.survives(Stage::Signed)?;
         if sealed.is_empty() {
             client.batch_execute("rollback").await?;
+        } else if self.shared.dies_at(Stage::Sealed) {
+            statements.seal(client, ledger_id, &sealed).await?;
+            return Err(Failed::Dead);
         } else {
-            let (stored, committed) =
-                join(statements.seal(client, ledger_id, &sealed), client.batch_execute("commit")).await;
+            let signed = Instant::now();
+            // Sent together, answered one after the other. Whoever is late to look sees both answers at once, so the time
+            // of sealing is, if anything, too long.
+            let sealing = async { (statements.seal(client, ledger_id, &sealed).await, Instant::now()) };
+            let ((stored, stored_at), committed) = join(sealing, client.batch_execute("commit")).await;
             // In this order: COMMIT of an aborted transaction succeeds as a rollback.
             stored?;
             committed?;
+            metrics::histogram!("econ_decide_seconds").record(answered - began);
+            metrics::histogram!("econ_sign_seconds").record(signed - answered);
+            metrics::histogram!("econ_seal_seconds").record(stored_at - signed);
+            metrics::histogram!("econ_commit_seconds").record(stored_at.elapsed());
         }
+        self.survives(Stage::Committed)?;
         self.announce(&decided);
         Ok(self.answers(entries, decided, &sealed))
+    }
+
+    fn survives(&self, stage: Stage) -> Result<(), Failed> {
+        if self.shared.dead() || self.shared.dies_at(stage) { Err(Failed::Dead) } else { Ok(()) }
     }
 
     /// Encodes and signs the receipts of a batch; within it, receipts of one subject link to one another.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use proto::ids::{KeyId, ReceiptId};
 use proto::keys::PublicKey;
 use proto::merkle::{Frontier, TreeHash, leaf_hash};
-use proto::note::{NoteName, parse_and_verify};
+use proto::note::{Checkpoint, NoteName, parse_and_verify, parse_timed};
 use proto::prost::Message as _;
 use proto::{dsse, v1};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use super::forest;
 use super::report::{First, Report};
 use super::stored::{self, Keys, Rederive, Stored};
 use crate::error::Error;
@@ -36,24 +37,31 @@ struct LogChecks<'a> {
     /// Root at each size that some checkpoint names.
     wanted: BTreeMap<u64, Option<TreeHash>>,
     leaves: Vec<TreeHash>,
+    /// By when each leaf was promised, Unix microseconds; the largest number: never.
+    due_us: Vec<i64>,
 }
 
-/// Checks one ledger's log and adds the findings to `report`.
+/// A checkpoint that the log has to agree with.
+struct Promised {
+    place: String,
+    checkpoint: Checkpoint,
+    time_s: Option<u64>,
+}
+
+/// Checks one ledger's log and adds the findings to `report`. `outside`: checkpoints of it that were kept or handed in from
+/// outside, by place.
 pub(super) async fn check(
     client: &Client,
     ledger_id: u32,
     origin: &str,
     trusted_receipt_key: Option<PublicKey>,
-    outside_note: Option<String>,
+    outside: Vec<(String, String)>,
     rederive: &Rederive,
     report: &mut Report,
 ) -> Result<(), Error> {
     let id = i32::try_from(ledger_id).map_err(|_| Error::new("UB401", "there is no such ledger"))?;
     let keys = stored::read_keys(client).await?;
-    let receipt_key = match trusted_receipt_key {
-        Some(key) => key,
-        None => genesis_receipt_key(client, id).await?,
-    };
+    let receipt_key = receipt_key(client, ledger_id, trusted_receipt_key).await?;
     let checkpoints: Vec<(i64, Vec<u8>, String)> = client
         .query("select size, root, note from receipts.checkpoints where ledger_id = $1 order by size", &[&id])
         .await?
@@ -66,27 +74,31 @@ pub(super) async fn check(
 
     let mut notes = First::default();
     let mut wanted = BTreeMap::new();
-    let mut promised = Vec::new();
+    let mut promised: Vec<Promised> = Vec::new();
     let inside =
         checkpoints.iter().map(|(size, _, note)| (format!("receipts.checkpoints size {size}"), note.clone()));
-    let outside =
-        outside_note.into_iter().map(|note| ("the checkpoint kept outside the database".to_owned(), note));
     for (place, note) in inside.chain(outside) {
         match parse_and_verify(&note, &name, &receipt_key) {
             Ok(checkpoint) => {
                 wanted.insert(checkpoint.size, None);
-                promised.push((place, checkpoint));
+                // Checkpoints of earlier releases state no time, and so promise nothing about one.
+                let time_s = parse_timed(&note, &name, &receipt_key).ok().map(|timed| timed.time_s);
+                promised.push(Promised { place, checkpoint, time_s });
             }
             Err(error) => notes.note(place, error.to_string()),
         }
     }
-    for ((size, root, _), (_, note)) in checkpoints.iter().zip(&promised) {
+    for ((size, root, _), Promised { checkpoint: note, .. }) in checkpoints.iter().zip(&promised) {
         if u64::try_from(*size).ok() != Some(note.size) || root.as_slice() != note.root.0 {
             notes.note(format!("receipts.checkpoints size {size}"), "its columns are not what its note says");
             break;
         }
     }
 
+    for (place, checkpoint) in forest::leaves_of(client, id, &name).await? {
+        wanted.insert(checkpoint.size, None);
+        promised.push(Promised { place, checkpoint, time_s: None });
+    }
     let mut checks = LogChecks {
         ledger_id,
         keys: &keys,
@@ -103,6 +115,7 @@ pub(super) async fn check(
         frontier: Frontier::new(),
         wanted,
         leaves: Vec::new(),
+        due_us: Vec::new(),
     };
     let mut after = 0;
     loop {
@@ -170,6 +183,7 @@ impl LogChecks<'_> {
         if let Some(root) = self.wanted.get_mut(&size) {
             *root = Some(self.frontier.root());
         }
+        self.due_us.push(i64::MAX);
         let envelope = match v1::Envelope::decode(receipt.envelope.as_slice()) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -179,6 +193,12 @@ impl LogChecks<'_> {
         let trusted = |key_id: &KeyId| (*key_id == self.receipt_key.id()).then_some(self.receipt_key);
         if let Err(error) = dsse::verify(&envelope, &dsse::payload_type::<v1::Receipt>(), trusted) {
             self.signature.note(place.clone(), error.to_string());
+        }
+        if let (Ok(said), Some(due_us)) =
+            (v1::Receipt::decode(envelope.payload.as_slice()), self.due_us.last_mut())
+            && said.include_by_us != 0
+        {
+            *due_us = said.include_by_us;
         }
         if ReceiptId::of(&envelope.payload).as_ref() != receipt.receipt_id.as_slice() {
             self.content.note(place.clone(), "its id is not the hash of its payload");
@@ -201,11 +221,12 @@ impl LogChecks<'_> {
         self,
         report: &mut Report,
         mut notes: First,
-        promised: Vec<(String, proto::note::Checkpoint)>,
+        promised: Vec<Promised>,
         size: i64,
         root: &[u8],
         tiles: (u64, First),
     ) {
+        let deadlines = self.broken_deadline(&promised);
         report.add(
             "log.gapless",
             "one command and one receipt for every seq, none missing",
@@ -249,7 +270,7 @@ impl LogChecks<'_> {
         );
         report.add("log.tiles", "every tile holds the hashes of the tree", tiles.0, tiles.1.0);
         let count = promised.len() as u64;
-        for (place, checkpoint) in promised {
+        for Promised { place, checkpoint, .. } in promised {
             let found = self.wanted.get(&checkpoint.size).copied().flatten();
             if checkpoint.size > self.frontier.size() {
                 notes.note(
@@ -270,6 +291,39 @@ impl LogChecks<'_> {
             count,
             notes.0,
         );
+        report.add(
+            "checkpoints.deadlines",
+            "no checkpoint of a time lacks a receipt that was promised by then",
+            deadlines.0,
+            deadlines.1.0,
+        );
+    }
+
+    /// How many checkpoints state a time, and the first that breaks the promise of a receipt that it does not cover.
+    fn broken_deadline(&self, promised: &[Promised]) -> (u64, First) {
+        // The earliest deadline from each leaf on.
+        let mut earliest = self.due_us.clone();
+        for n in (1..earliest.len()).rev() {
+            earliest[n - 1] = earliest[n - 1].min(earliest[n]);
+        }
+        let mut first = First::default();
+        let mut count = 0;
+        for Promised { place, checkpoint, time_s } in promised {
+            let Some(time_s) = time_s else { continue };
+            count += 1;
+            let due = usize::try_from(checkpoint.size).ok().and_then(|size| earliest.get(size));
+            if due.is_some_and(|due_us| i128::from(*time_s) * 1_000_000 >= i128::from(*due_us)) {
+                first.note(
+                    place.clone(),
+                    format!(
+                        "it states {} receipts at time {time_s}, and a later one was promised by {}",
+                        checkpoint.size,
+                        due.copied().unwrap_or_default() / 1_000_000
+                    ),
+                );
+            }
+        }
+        (count, first)
     }
 }
 
@@ -322,9 +376,22 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> String {
         rules_version,
         facts_json,
         accepted_at_us,
-        log_hash
+        log_hash,
+        include_by_us
     );
     "its bytes are not the canonical encoding".into()
+}
+
+/// The key that receipts and checkpoints must be signed by: the trusted one, or else that of the ledger's genesis.
+pub(super) async fn receipt_key(
+    client: &Client,
+    ledger_id: u32,
+    trusted: Option<PublicKey>,
+) -> Result<PublicKey, Error> {
+    match trusted {
+        Some(key) => Ok(key),
+        None => genesis_receipt_key(client, i32::try_from(ledger_id).unwrap_or_default()).await,
+    }
 }
 
 async fn genesis_receipt_key(client: &Client, ledger_id: i32) -> Result<PublicKey, Error> {
@@ -341,7 +408,11 @@ async fn genesis_receipt_key(client: &Client, ledger_id: i32) -> Result<PublicKe
 }
 
 /// Compares every tile with the hashes of the recomputed tree.
-async fn check_tiles(client: &Client, ledger_id: i32, leaves: &[TreeHash]) -> Result<(u64, First), Error> {
+pub(super) async fn check_tiles(
+    client: &Client,
+    ledger_id: i32,
+    leaves: &[TreeHash],
+) -> Result<(u64, First), Error> {
     let mut first = First::default();
     let mut expected: BTreeMap<(i16, i64), Vec<u8>> = BTreeMap::new();
     let mut level = leaves.to_vec();

@@ -2,24 +2,33 @@
 //!
 //! Everything is read in one REPEATABLE READ transaction, so a running server does not disturb the picture.
 
+mod blame;
 mod books;
-pub(crate) mod digest;
+mod compare;
+mod digest;
+mod forest;
 pub(crate) mod log;
 pub(crate) mod report;
 pub(crate) mod stored;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proto::keys::PublicKey;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
-pub use digest::{LEFT_OUT, TEXT_FORMS, digest, tables};
+pub use blame::Touched;
+pub use compare::{Comparison, Difference, Extent, How, Reached, compare, compare_with, filled_by_schema};
+pub use digest::{Digest, Expected, TEXT_FORMS, digest};
 pub use report::{Check, Problem, Report};
 pub use stored::Rederive;
+pub use tables::{Column, LEFT_OUT, LeftOut, Table, tables, tables_without};
 
 use crate::error::Error;
-use crate::{loader, replay};
+use crate::receipts::log::FOREST;
+use crate::replay::{self, DatabaseLog, Log, ReplayOptions, Scratch, connect};
 
 /// What to verify, against what.
 pub struct VerifyOptions {
@@ -31,8 +40,10 @@ pub struct VerifyOptions {
     pub receipt_key: Option<PublicKey>,
     /// Where the newest checkpoints are kept outside the database.
     pub checkpoint_dir: Option<PathBuf>,
+    /// Checkpoints that somebody else kept (a witness, a client), each with the name to report it by.
+    pub checkpoints: Vec<(String, String)>,
     /// From signed GraphQL JSON to command bytes.
-    pub rederive: Box<Rederive>,
+    pub rederive: Arc<Rederive>,
     /// Commands per transaction of the replay.
     pub batch: usize,
 }
@@ -40,21 +51,35 @@ pub struct VerifyOptions {
 /// Runs every check. `Err` only when the checks could not be made; what they found is in the report.
 pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
     // Before the snapshot: a running server may move its checkpoints on, but never behind a log that is read later.
-    let mut outside = match &options.checkpoint_dir {
+    let kept = match &options.checkpoint_dir {
         Some(dir) => read_outside(dir)?,
         None => BTreeMap::new(),
     };
     let source = connect(&options.database).await?;
-    source.batch_execute(digest::TEXT_FORMS).await?;
+    source.batch_execute(TEXT_FORMS).await?;
     source.batch_execute("begin transaction isolation level repeatable read read only").await?;
     let mut report = Report::default();
     let ledgers = source.query("select ledger_id, origin from base.ledgers order by ledger_id", &[]).await?;
+    let mut outside = outside_notes(&source, kept, options, &mut report).await?;
     for row in &ledgers {
         let (id, origin): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
         let ledger_id = u32::try_from(id).map_err(|_| Error::new("UB401", "there is no such ledger"))?;
-        let note = outside.remove(&ledger_id);
-        log::check(&source, ledger_id, &origin, options.receipt_key, note, &options.rederive, &mut report)
-            .await?;
+        let notes = outside.remove(&ledger_id).unwrap_or_default();
+        log::check(
+            &source,
+            ledger_id,
+            &origin,
+            options.receipt_key,
+            notes,
+            options.rederive.as_ref(),
+            &mut report,
+        )
+        .await?;
+    }
+    if let Some(row) = ledgers.first() {
+        let first = u32::try_from(row.try_get::<_, i32>(0)?).unwrap_or_default();
+        let key = log::receipt_key(&source, first, options.receipt_key).await?;
+        forest::check(&source, key, outside.remove(&FOREST).unwrap_or_default(), &mut report).await?;
     }
     if let Some(ledger_id) = outside.keys().next() {
         let place = format!("base.ledgers ledger {ledger_id}");
@@ -79,6 +104,53 @@ pub async fn run(options: &VerifyOptions) -> Result<Report, Error> {
     Ok(report)
 }
 
+/// Every checkpoint from outside, by ledger (0: the forest), each with its place. One that is of no log here is a finding.
+async fn outside_notes(
+    source: &Client,
+    kept: BTreeMap<u32, String>,
+    options: &VerifyOptions,
+    report: &mut Report,
+) -> Result<BTreeMap<u32, Vec<(String, String)>>, Error> {
+    let mut outside: BTreeMap<u32, Vec<(String, String)>> = BTreeMap::new();
+    for (ledger_id, note) in kept {
+        let place = if ledger_id == FOREST {
+            "the forest's checkpoint kept outside the database"
+        } else {
+            "the checkpoint kept outside the database"
+        };
+        outside.entry(ledger_id).or_default().push((place.to_owned(), note));
+    }
+    if options.checkpoints.is_empty() {
+        return Ok(outside);
+    }
+    let names =
+        "select ledger_id, origin from base.ledgers union all select ledger_id, origin from receipts.forests";
+    let mut logs = BTreeMap::new();
+    for row in &source.query(names, &[]).await? {
+        let (id, origin): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
+        logs.insert(origin, u32::try_from(id).unwrap_or_default());
+    }
+    let mut problem = None;
+    for (place, note) in &options.checkpoints {
+        let found = match proto::note::read_unverified(note) {
+            Ok(checkpoint) => logs
+                .get(checkpoint.origin.as_str())
+                .copied()
+                .ok_or_else(|| format!("there is no log {} here", checkpoint.origin)),
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(ledger_id) => outside.entry(ledger_id).or_default().push((place.clone(), note.clone())),
+            Err(message) => {
+                problem.get_or_insert(Problem { place: place.clone(), message });
+            }
+        }
+    }
+    let count = options.checkpoints.len() as u64;
+    report.add("checkpoints.given", "each checkpoint handed in is of a log that is here", count, problem);
+    Ok(outside)
+}
+
 /// Replays the log into a scratch database and compares every table.
 async fn check_replay(source: &Client, options: &VerifyOptions, report: &mut Report) -> Result<(), Error> {
     let scratch = Scratch::create(&options.admin).await?;
@@ -94,22 +166,16 @@ async fn replay_and_compare(
     report: &mut Report,
 ) -> Result<(), Error> {
     let target = scratch.load().await?;
-    let rows = source.query("select ledger_id from base.ledgers order by ledger_id", &[]).await?;
-    let mut commands = 0;
-    let mut problem = None;
-    for row in &rows {
-        let id: i32 = row.try_get(0)?;
-        let ledger_id = u32::try_from(id).unwrap_or_default();
-        match replay::replay_ledger(source, &target, ledger_id, options.batch, &options.rederive).await {
-            Ok(replayed) => {
-                commands += replayed.commands;
-                problem = problem.or(replayed.problem);
-            }
-            Err(error) => {
-                problem = problem.or(Some(Problem { place: error.code.to_string(), message: error.message }));
-            }
-        }
-    }
+    let mut log = Log::Database(DatabaseLog::open(source).await?);
+    let how = ReplayOptions {
+        receipt_key: options.receipt_key,
+        ..ReplayOptions::new(options.batch, Arc::clone(&options.rederive))
+    };
+    // Signatures and checkpoints were judged with the log; here it is what comes out that counts.
+    let (commands, problem) = match replay::replay(&mut log, &target, &how).await {
+        Ok(replayed) => (replayed.commands, replayed.problem),
+        Err(error) => (0, Some(Problem { place: error.code.to_string(), message: error.message })),
+    };
     let whole = problem.is_none();
     report.add(
         "replay.receipts",
@@ -117,118 +183,24 @@ async fn replay_and_compare(
         commands,
         problem,
     );
-    if !whole {
-        // Tables can only be compared after the whole log; but a changed row should be named even so.
-        let _ = target.batch_execute("rollback").await;
-    }
-    target.batch_execute("reset all; set role econ_auditor").await?;
-    target.batch_execute(digest::TEXT_FORMS).await?;
-    let mut first = None;
-    let mut count = 0;
-    for table in digest::tables(source).await? {
-        let (here, rows) = digest::digest(source, &table).await?;
-        let (there, _) = digest::digest(&target, &table).await?;
-        count += rows;
-        if here != there && first.is_none() && whole {
-            first = Some(digest::first_difference(source, &target, &table).await?);
+    let (mut count, mut first) = (0, None);
+    if whole {
+        replay::as_auditor(&target).await?;
+        for comparison in compare::compare(source, &target, None).await? {
+            count += comparison.stored.map_or(0, |stored| stored.rows);
+            first = first.or_else(|| comparison.problem());
         }
-    }
-    if !whole {
-        first = Some(Problem {
-            place: "replay".into(),
-            message: "not compared: the replay did not reach the end".into(),
-        });
+    } else {
+        let message = "not compared: the replay did not reach the end".into();
+        first = Some(Problem { place: "replay".into(), message });
     }
     report.add("replay.tables", "every row of every table is what the log gives", count, first);
     Ok(())
 }
 
-/// A database that lives as long as one replay.
-pub struct Scratch {
-    admin: Config,
-    name: String,
-}
-
-impl Scratch {
-    /// Creates an empty database with a name of its own.
-    pub async fn create(admin: &Config) -> Result<Self, Error> {
-        let name = format!("econ_replay_{}", uuid::Uuid::now_v7().simple());
-        let client = connect(admin).await?;
-        Self::sweep(&client).await?;
-        client.batch_execute(&format!("create database {name} template template0 encoding 'UTF8'")).await.map_err(|e| {
-            if e.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) {
-                return Error::new("UB301", "this database user may not create the scratch database that replay needs: grant it CREATEDB");
-            }
-            e.into()
-        })?;
-        Ok(Self { admin: admin.clone(), name })
-    }
-
-    /// Removes scratch databases that a killed verification left behind an hour ago or more.
-    async fn sweep(client: &Client) -> Result<(), Error> {
-        let hour_ago = uuid::Uuid::now_v7().as_u128() - (3_600_000_u128 << 80);
-        let rows = client
-            .query(
-                "select datname::text from pg_catalog.pg_database where datname like 'econ\\_replay\\_%'",
-                &[],
-            )
-            .await?;
-        for row in &rows {
-            let name: String = row.try_get(0)?;
-            let made = name.strip_prefix("econ_replay_").and_then(|id| uuid::Uuid::try_parse(id).ok());
-            if made.is_some_and(|made| made.as_u128() < hour_ago) {
-                // Somebody else's verification may be that slow, or that database another user's: then it stays.
-                let _ = client.batch_execute(&format!("drop database if exists {name}")).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// A connection to it.
-    pub async fn connect(&self) -> Result<Client, Error> {
-        let mut config = self.admin.clone();
-        config.dbname(&self.name);
-        connect(&config).await
-    }
-
-    /// Loads the schema and returns a connection. Only speed differs from a real one: nothing here must survive a crash.
-    pub async fn load(&self) -> Result<Client, Error> {
-        let mut client = self.connect().await?;
-        let failed =
-            |error| Error::new("UB904", format!("the scratch database could not be loaded: {error}"));
-        let options = loader::LoadOptions::embedded().map_err(failed)?;
-        loader::load(&mut client, &options).await.map_err(failed)?;
-        // With the server's own rights: what it could not do, replay must not do.
-        client.batch_execute("set synchronous_commit = off; set role econ_api").await?;
-        client.batch_execute(crate::pipeline::worker::SESSION).await?;
-        Ok(client)
-    }
-
-    /// Removes it.
-    pub async fn drop(&self) -> Result<(), Error> {
-        let client = connect(&self.admin).await?;
-        client.batch_execute(&format!("drop database if exists {} with (force)", self.name)).await?;
-        Ok(())
-    }
-}
-
-async fn connect(config: &Config) -> Result<Client, Error> {
-    let (client, driver) = config.connect(NoTls).await?;
-    tokio::spawn(async move {
-        if let Err(error) = driver.await {
-            tracing::debug!(%error, "a verifying connection ended");
-        }
-    });
-    Ok(client)
-}
-
-/// The newest checkpoint of each ledger, as kept outside the database.
-fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
+/// The newest checkpoint of each ledger and of the forest, as kept outside the database in a folder. `UR906`: it cannot be
+/// read.
+pub fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
     let failed = |error: std::io::Error| {
         Error::new(
             "UR906",
@@ -242,9 +214,10 @@ fn read_outside(dir: &Path) -> Result<BTreeMap<u32, String>, Error> {
     };
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        let ledger_id = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("ledger-")?.strip_suffix(".checkpoint")?.parse::<u32>().ok());
+        let ledger_id = name.to_str().and_then(|name| match name.strip_suffix(".checkpoint")? {
+            "forest" => Some(FOREST),
+            name => name.strip_prefix("ledger-")?.parse::<u32>().ok().filter(|id| *id != FOREST),
+        });
         if let Some(ledger_id) = ledger_id {
             let path = crate::pipeline::checkpoint_path(dir, ledger_id);
             notes.insert(ledger_id, std::fs::read_to_string(path).map_err(failed)?);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::tables::LeftOut;
+
 /// One check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
@@ -31,8 +33,8 @@ pub struct Problem {
 pub struct Report {
     /// Every check that ran, in order.
     pub checks: Vec<Check>,
-    /// Tables that the digests leave out, each with its reason.
-    pub left_out: Vec<(&'static str, &'static str)>,
+    /// What the digests leave out, each with its reason.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Report {
@@ -66,8 +68,8 @@ impl fmt::Display for Report {
                 writeln!(f, "      at {}: {}", problem.place, problem.message)?;
             }
         }
-        for (table, reason) in &self.left_out {
-            writeln!(f, "      left out of the digests: {table} ({reason})")?;
+        for left in &self.left_out {
+            writeln!(f, "      left out of the digests: {} ({})", left.what(), left.reason)?;
         }
         match self.first_problem() {
             None => write!(f, "verify: everything balances and is proven"),

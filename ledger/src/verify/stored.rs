@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use proto::ids::KeyId;
+use proto::ids::{KeyId, ReceiptId};
 use proto::keys::PublicKey;
 use proto::prost::Message as _;
-use proto::{dsse, httpsig, v1};
-use sha2::{Digest as _, Sha256};
+use proto::{command, v1};
 use tokio_postgres::{Client, Row};
 
 use crate::args;
 use crate::error::Error;
-use crate::pipeline::entry::{Entry, request_digest, us_of_time};
+use crate::pipeline::entry::{Entry, us_of_time};
 
 /// Turns the signed JSON of a GraphQL request into the ledger and exact command bytes it stands for.
 pub type Rederive = dyn Fn(&[u8]) -> Result<(u32, Vec<u8>), String> + Send + Sync;
@@ -103,6 +102,102 @@ fn of_row(row: &Row) -> Result<Stored, tokio_postgres::Error> {
     })
 }
 
+/// The command as a log file holds it. `None`: it has no receipt.
+pub(crate) fn to_log_entry(stored: &Stored) -> Option<v1::LogEntry> {
+    let entry = &stored.entry;
+    Some(v1::LogEntry {
+        envelope: stored.receipt.as_ref()?.envelope.clone(),
+        body: entry.body.clone(),
+        signature_base: entry.signature_base.clone(),
+        signature: entry.signature.clone(),
+        content_type: entry.content_type.clone(),
+        signed_body: entry.signed_body.clone(),
+        recorded: entry.recorded.clone(),
+        forced_code: entry.forced_code.clone(),
+    })
+}
+
+/// And back: whatever the receipt states is taken from there. Says what cannot be read.
+pub(crate) fn of_log_entry(entry: v1::LogEntry) -> Result<(u32, Stored), String> {
+    let envelope = v1::Envelope::decode(entry.envelope.as_slice()).map_err(|e| e.to_string())?;
+    let receipt = v1::Receipt::decode(envelope.payload.as_slice()).map_err(|e| e.to_string())?;
+    let id = |name: &str, bytes: &[u8]| {
+        uuid::Uuid::from_slice(bytes).map_err(|_| format!("its receipt's {name} is no id"))
+    };
+    let subject_id = id("subject_id", &receipt.subject_id)?;
+    let ledger_id = receipt.ledger_id;
+    let stored = Stored {
+        seq: i64::try_from(receipt.seq).map_err(|e| e.to_string())?,
+        entry: Entry {
+            command_id: id("command_id", &receipt.command_id)?,
+            actor_id: id("actor_id", &receipt.actor_id)?,
+            key_id: receipt.key_id,
+            idempotency_key: None,
+            nonce: None,
+            kind: receipt.kind,
+            args: String::new(),
+            request_digest: receipt.request_digest,
+            body: entry.body,
+            signature_base: entry.signature_base,
+            signature: entry.signature,
+            content_type: entry.content_type,
+            signed_body: entry.signed_body,
+            accepted_at_us: receipt.accepted_at_us,
+            simulated: receipt.simulated,
+            recorded: entry.recorded,
+            forced_code: entry.forced_code,
+        },
+        code: receipt.code,
+        subject_kind: receipt.subject_kind,
+        subject_id,
+        facts: receipt.facts_json,
+        at_us: receipt.ledger_time_us,
+        rules_version: i32::try_from(receipt.rules_version).map_err(|e| e.to_string())?,
+        receipt: Some(StoredReceipt {
+            receipt_id: ReceiptId::of(&envelope.payload).into(),
+            subject_id,
+            prev: (!receipt.prev.is_empty()).then_some(receipt.prev),
+            envelope: entry.envelope,
+        }),
+    };
+    Ok((ledger_id, stored))
+}
+
+/// The first column in which a command of the database is not what its receipt states; its signed bytes hold the rest.
+pub(crate) fn disagreement(here: &Stored, stated: &Stored) -> Option<&'static str> {
+    macro_rules! compare {
+        ($($($field:ident).+),*) => {$(
+            if here.$($field).+ != stated.$($field).+ {
+                return Some(concat!($(stringify!($field), " "),+).trim_start_matches("entry ").trim_end());
+            }
+        )*};
+    }
+    compare!(
+        seq,
+        entry.command_id,
+        entry.actor_id,
+        entry.key_id,
+        entry.kind,
+        entry.request_digest,
+        entry.accepted_at_us,
+        entry.simulated,
+        code,
+        subject_kind,
+        subject_id,
+        facts,
+        at_us,
+        rules_version
+    );
+    let (one, other) = (here.receipt.as_ref()?, stated.receipt.as_ref()?);
+    if one.receipt_id != other.receipt_id {
+        return Some("receipt_id");
+    }
+    if one.subject_id != other.subject_id || one.prev != other.prev {
+        return Some("prev");
+    }
+    None
+}
+
 /// Every public key that was ever registered. A key whose id is not its hash is left out, and so verifies nothing.
 pub(crate) async fn read_keys(client: &Client) -> Result<Keys, tokio_postgres::Error> {
     let rows = client.query("select key_id, public_key from identity.keys", &[]).await?;
@@ -136,67 +231,34 @@ pub(crate) fn check_signed(
     let key_id = KeyId::from_slice(&entry.key_id).map_err(|e| e.to_string())?;
     let signer =
         *keys.get(&key_id).or(registered_key(entry, &key_id).as_ref()).ok_or("its key is not registered")?;
-    if entry.content_type.starts_with("application/vnd.openagents.econ.v1.ServiceCommand") {
-        return check_service(entry, ledger_id, signer);
+    let signed = command::check_signed(&signed_command(entry), ledger_id, &signer, Some(rederive))?;
+    if signed.actor_id.is_some_and(|actor_id| actor_id != entry.actor_id.as_bytes()) {
+        return Err("the command that was executed is not the one that was signed".into());
     }
-    httpsig::verify_stored(&entry.signature_base, &entry.signature, &signer).map_err(|e| e.to_string())?;
-    let request = httpsig::read_base(&entry.signature_base).map_err(|e| e.to_string())?;
-    let body = entry.signed_body.as_deref().unwrap_or(&entry.body);
-    request.check_body(body).map_err(|e| e.to_string())?;
-    if request.key_id != key_id {
-        return Err("its signed bytes name another key".into());
-    }
-    if request.content_type.as_deref() != Some(entry.content_type.as_str()) {
-        return Err("its signed bytes name another content type".into());
-    }
-    let target = path_of(&request.target_uri);
-    let digest: [u8; 32] = Sha256::digest(body).into();
-    if request_digest(&request.method, target, &entry.content_type, &digest).as_ref()
-        != entry.request_digest.as_slice()
-    {
+    if signed.request_digest.as_ref() != entry.request_digest.as_slice() {
         return Err("its request digest is not that of its signed bytes".into());
     }
-    match &entry.signed_body {
-        Some(json) => {
-            let (named, bytes) = rederive(json)?;
-            if named != ledger_id || bytes != entry.body {
-                return Err("the command that was executed is not the one that was signed".into());
-            }
-        }
-        None if target != format!("/v1/ledgers/{ledger_id}/commands") => {
-            return Err("its signed bytes are for another ledger".into());
-        }
-        None => {}
+    Ok(Signed { idempotency_key: signed.idempotency_key, nonce: signed.nonce, signer })
+}
+
+/// What of a command its sender signed.
+pub(crate) fn signed_command(entry: &Entry) -> v1::SignedCommand {
+    v1::SignedCommand {
+        command_id: entry.command_id.as_bytes().to_vec(),
+        signature_base: entry.signature_base.clone(),
+        signature: entry.signature.clone(),
+        key_id: entry.key_id.clone(),
+        body: entry.signed_body.clone().unwrap_or_default(),
+        content_type: entry.content_type.clone(),
+        command_body: entry.body.clone(),
+        recorded_json: String::new(),
     }
-    let idempotency_key = request.idempotency_key.ok_or("its signed bytes hold no idempotency key")?;
-    Ok(Signed { idempotency_key, nonce: Some(request.nonce), signer })
 }
 
 /// A refused registration names a key that no table holds; the body brings it along.
 fn registered_key(entry: &Entry, key_id: &KeyId) -> Option<PublicKey> {
     let body = v1::CommandBody::decode(entry.body.as_slice()).ok()?;
-    let Some(v1::command_body::Kind::RegisterAgent(register)) = body.kind else { return None };
-    let public = PublicKey::from_slice(&register.key?.public_key).ok()?;
-    (public.id() == *key_id).then_some(public)
-}
-
-fn check_service(entry: &Entry, ledger_id: u32, signer: PublicKey) -> Result<Signed, String> {
-    dsse::verify_stored(&entry.signature_base, &entry.signature, &signer).map_err(|e| e.to_string())?;
-    let (payload_type, payload) = dsse::read_pae(&entry.signature_base).map_err(|e| e.to_string())?;
-    if payload_type != entry.content_type {
-        return Err("its signed bytes name another payload type".into());
-    }
-    let command = v1::ServiceCommand::decode(payload).map_err(|e| e.to_string())?;
-    let body = command.body.map(|body| body.encode_to_vec()).unwrap_or_default();
-    if command.ledger_id != ledger_id || body != entry.body || command.actor_id != entry.actor_id.as_bytes() {
-        return Err("the command that was executed is not the one that was signed".into());
-    }
-    let digest: [u8; 32] = Sha256::digest(payload).into();
-    let target = format!("/v1/ledgers/{ledger_id}/commands");
-    if request_digest("SERVICE", &target, payload_type, &digest).as_ref() != entry.request_digest.as_slice() {
-        return Err("its request digest is not that of its signed bytes".into());
-    }
-    Ok(Signed { idempotency_key: command.idempotency_key, nonce: None, signer })
+    command::registered_key(&body, key_id)
 }
 
 /// The entry as it first went into `base.decide`: columns that a refusal blanked come from the signed bytes again.
@@ -210,21 +272,4 @@ pub(crate) fn replayable(stored: &Stored, signed: &Signed) -> Result<Entry, Erro
     entry.idempotency_key = Some(signed.idempotency_key.clone());
     entry.nonce = signed.nonce.clone();
     Ok(entry)
-}
-
-/// Path and query of an absolute URI; the whole of it when it has none.
-fn path_of(target_uri: &str) -> &str {
-    let Some((_, rest)) = target_uri.split_once("://") else { return target_uri };
-    rest.find('/').map_or("/", |slash| &rest[slash..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_path_leaves_scheme_and_authority_behind() {
-        assert_eq!(path_of("http://127.0.0.1:8420/v1/x?y=1"), "/v1/x?y=1");
-        assert_eq!(path_of("http://host"), "/");
-    }
 }

@@ -1,4 +1,5 @@
--- What erasing a subject would remove, for whoever holds the operator's key. Contents belong to those who uploaded them, and
+-- What erasing a subject would remove, for whoever holds the operator's key; and for an agent, a page of its own uploads,
+-- which is what it may erase itself: it learns nothing of who else has the same bytes. Contents belong to those who uploaded them, and
 -- an order's output also to its buyer: so an agent's uploads go, and the outputs it bought; an order's input and output; an
 -- artifact whole. What other agents hold by their own upload stays theirs, and what a live order or an open RFQ of a holder
 -- needs stays for now.
@@ -7,9 +8,10 @@ returns table (artifact_hash bytea, size_bytes bigint, action text, agent_id uui
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
+  v_is_operator boolean := exists (select from identity.keys k where k.agent_id = p_actor and k.purpose = 'operator' and k.revoked_at is null);
   v_obstacle text[];
 begin
-  if not exists (select from identity.keys k where k.agent_id = p_actor and k.purpose = 'operator' and k.revoked_at is null) then
+  if not v_is_operator and (p_kind <> 'agent' or p_subject is distinct from p_actor or p_actor is null) then
     raise exception using errcode = 'UB302', message = 'only the operator may look into what is stored of others';
   end if;
   v_obstacle := artifacts.erase_subject_obstacle(p_ledger_id, p_kind, p_subject, array_remove(array[p_hash], null));
@@ -19,6 +21,12 @@ begin
     when 'UM608' then raise exception using errcode = 'UM608', message = v_obstacle[2];
     else null;
   end case;
+  if not v_is_operator then
+    return query
+      select u.artifact_hash, u.size_bytes, 'unlink', u.agent_id, null::text from artifacts.uploads u
+       where u.ledger_id = p_ledger_id and u.agent_id = p_actor and u.erased_at is null order by u.artifact_hash limit 1000;
+    return;
+  end if;
   return query
     with own as (
       select c.hash, (array_agg(c.owner_id order by c.outputs))[1] as owner_id, array_agg(c.party_id) as parties, bool_or(c.outputs) as outputs
@@ -44,7 +52,7 @@ begin
      order by h.hash;
 end $$;
 comment on function artifacts.plan_erasure(uuid, integer, text, uuid, bytea) is
-  'What erasing agent or order p_subject, or artifact p_hash, would do to each of its artifacts. action: erase, everybody''s upload and the bytes; unlink, only agent_id''s upload; keep. reason of what stays: needed, uploaded_by_another, bought_by_another. Raises UB302, UM403, UM405, UM608.';
+  'What erasing agent or order p_subject, or artifact p_hash, would do to each of its artifacts. action: erase, everybody''s upload and the bytes; unlink, only agent_id''s upload; keep. reason of what stays: needed, uploaded_by_another, bought_by_another; NULL where an agent asks for itself, which is shown at most 1,000. Raises UB302, UM403, UM405, UM608.';
 
 -- What may be a subject's: whose upload goes when others hold the same bytes, and a party whose upload counts as the
 -- subject's own. outputs: results that were bought.

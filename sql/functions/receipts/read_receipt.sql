@@ -5,9 +5,7 @@ language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select r.seq, r.receipt_id, r.subject_id, r.prev, r.envelope
     from receipts.receipts r join base.commands c on c.ledger_id = r.ledger_id and c.seq = r.seq
    where p_actor is not null and r.ledger_id = p_ledger_id and r.seq = p_seq
-     and (c.actor_id = p_actor
-       or exists (select from market.feed_events f where f.ledger_id = r.ledger_id and f.agent_id = p_actor and f.seq = r.seq)
-       or exists (select from identity.keys k where k.agent_id = p_actor and k.purpose in ('operator', 'verifier') and k.revoked_at is null))
+     and (receipts.is_told(p_actor, c.ledger_id, c.seq, c.actor_id) or receipts.reads_all(p_actor))
 $$;
 comment on function receipts.read_receipt(uuid, integer, bigint) is
   'The receipt''s exact envelope, for the command''s actor, whoever was told of it, the operator and the verifier; nothing for anybody else.';

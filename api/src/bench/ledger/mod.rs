@@ -18,9 +18,10 @@ use ledger::posting::rig::{Bare, Limits, open_ledger};
 use ledger::posting::{NewTransfer, Poster};
 use tokio_postgres::Config;
 
-use super::{baseline, figure, line};
+use super::baseline;
+use super::figures::Figures;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::{say, table};
+use crate::cli::say;
 use batches::Mix;
 
 /// Accounts of each ledger.
@@ -61,20 +62,12 @@ pub(crate) struct LedgerArgs {
     json: bool,
 }
 
-/// One figure, with what it is compared with.
-struct Figure {
-    name: String,
-    value: f64,
-    unit: &'static str,
-    baseline: Option<(String, f64)>,
-}
-
 /// Everything a measurement needs.
 struct Bench<'a> {
     args: &'a LedgerArgs,
     cluster: &'a Cluster,
     config: Config,
-    figures: Vec<Figure>,
+    figures: Figures,
     next_ledger: i32,
 }
 
@@ -84,30 +77,10 @@ pub(crate) async fn run(args: LedgerArgs) -> Outcome {
     let server = super::Server::start(folder.path(), args.pg_bin.as_deref()).await?;
     let measured = measure(&args, &server).await;
     server.stop().await?;
-    let figures = measured?;
+    measured?.show(args.json);
     if args.json {
-        for at in &figures {
-            line(&at.name, at.value, at.unit, at.baseline.as_ref().map(|(name, of)| (name.as_str(), *of)));
-        }
         return Ok(());
     }
-    let mut shown = table::plain(["figure", "value", "unit", "baseline", "its value", "ratio"]);
-    for at in &figures {
-        let shows =
-            figure(&at.name, at.value, at.unit, at.baseline.as_ref().map(|(name, of)| (name.as_str(), *of)));
-        let number =
-            |value: f64| if value >= 1_000.0 { format!("{value:.0}") } else { format!("{value:.3}") };
-        let (name, of) = at.baseline.clone().unzip();
-        shown.add_row([
-            at.name.clone(),
-            number(at.value),
-            at.unit.to_owned(),
-            name.unwrap_or_default(),
-            of.map(number).unwrap_or_default(),
-            shows["ratio"].as_f64().map(|ratio| format!("{ratio:.3}")).unwrap_or_default(),
-        ]);
-    }
-    say(shown);
     say(
         "\nbare_insert_pk: INSERT … SELECT unnest of the same rows into the same table with its primary key only, one connection,",
     );
@@ -118,7 +91,7 @@ pub(crate) async fn run(args: LedgerArgs) -> Outcome {
     Ok(())
 }
 
-async fn measure(args: &LedgerArgs, server: &super::Server) -> Outcome<Vec<Figure>> {
+async fn measure(args: &LedgerArgs, server: &super::Server) -> Outcome<Figures> {
     let cluster = Cluster::attach(server.data_dir()).await?;
     let admin = cluster.config("postgres", cluster.superuser());
     ledger::database::ensure(&admin, DATABASE).await?;
@@ -129,7 +102,7 @@ async fn measure(args: &LedgerArgs, server: &super::Server) -> Outcome<Vec<Figur
     loader::load(&mut client, &options).await.map_err(Failure::outside)?;
     drop(client);
     driver.abort();
-    let mut bench = Bench { args, cluster: &cluster, config, figures: Vec::new(), next_ledger: 1 };
+    let mut bench = Bench { args, cluster: &cluster, config, figures: Figures::default(), next_ledger: 1 };
     if bench.wants("ledger.batch") {
         bench.batches().await?;
     }
@@ -154,9 +127,7 @@ impl Bench<'_> {
     }
 
     fn note(&mut self, name: &str, value: f64, unit: &'static str, baseline: Option<(&str, f64)>) {
-        let baseline = baseline.map(|(name, of)| (name.to_owned(), of));
-        tracing::info!(name, value, unit, "measured");
-        self.figures.push(Figure { name: name.to_owned(), value, unit, baseline });
+        self.figures.note(name, value, unit, baseline);
     }
 
     async fn open(&mut self, limits: Limits) -> Outcome<(i32, Vec<proto::ids::AccountId>)> {

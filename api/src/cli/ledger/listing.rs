@@ -68,7 +68,7 @@ pub(super) fn exact_moment(us: i64) -> String {
 }
 
 /// A moment from the command line, as Unix microseconds.
-pub(super) fn moment(text: &str) -> Result<i64, String> {
+pub(crate) fn moment(text: &str) -> Result<i64, String> {
     text.parse::<Timestamp>()
         .map(Timestamp::as_microsecond)
         .map_err(|_| "a moment is written as 2026-11-20T09:30:00Z".to_owned())

@@ -10,6 +10,8 @@ mod statement;
 mod transfers;
 mod trial_balance;
 
+pub(crate) use listing::moment;
+
 use super::failure::Outcome;
 
 /// What to do with the books.
