@@ -223,12 +223,20 @@ async fn an_artifact_is_erased_whoever_uploaded_it() {
         Err(ClientError::Refused(refusal)) => assert_eq!((refusal.status, &*refusal.code), (403, "UM304")),
         other => panic!("{other:?}"),
     }
-    assert_eq!(get(&server, "payee", &ArtifactHash::of(INPUT)).await.body, INPUT);
+    let name = ArtifactHash::of(INPUT);
+    assert_eq!(get(&server, "payee", &name).await.body, INPUT);
+    let withdraw = || Craft::new("payee", "DELETE", format!("/v1/artifacts/{name}"));
+    assert_eq!(server.send(&withdraw()).await.status, 204);
     told(&server, "erase", erase(ErasureSubject::Artifact, None, &[(INPUT, None)])).await.unwrap();
-    for who in ["buyer", "payee", "provider"] {
-        assert_refused(&get(&server, who, &ArtifactHash::of(INPUT)).await, 410, "UM410");
+    for who in ["buyer", "provider"] {
+        assert_refused(&get(&server, who, &name).await, 410, "UM410");
     }
     assert_eq!(files(&server.artifacts), Vec::<PathBuf>::new());
+    // That somebody had the same bytes is not told to whoever withdrew before, or sends and withdraws them after.
+    assert_refused(&get(&server, "payee", &name).await, 403, "UB302");
+    assert_eq!(put(&server, "payee", INPUT).await.status, 201);
+    assert_eq!(server.send(&withdraw()).await.status, 204);
+    assert_refused(&get(&server, "payee", &name).await, 403, "UB302");
 }
 
 /// What the agent of a key is told that it may erase.

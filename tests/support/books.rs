@@ -1,4 +1,4 @@
-//! Something of everything that the operator may do with the books, and beside them.
+//! Something of everything that the operator may do with the books.
 
 use ledger::house::Hand;
 use proto::v1::{self, command_body::Kind};
@@ -69,6 +69,4 @@ pub async fn books(market: &Market) {
     let other = market.hand(Hand::Operator, kinds::receive_across(group, 2, dollars, "30")).await;
     assert_eq!(other.code, "UL503");
     market.hand_must(Hand::Operator, kinds::receive_across(market.id(), 2, dollars, "12")).await;
-    let erase = kinds::erase(v1::ErasureSubject::Artifact, None, &[([77; 32], None)]);
-    market.hand_must(Hand::Operator, erase).await;
 }
