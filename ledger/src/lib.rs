@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod artifacts;
+pub mod backup;
 pub mod base;
 pub mod books;
 pub mod clock;

@@ -274,10 +274,12 @@ impl Watchdog {
 read -r _
 # An initdb under way is let finish: with its folder gone it would leave its shared memory behind.
 if [ -e "$1/pg.new" ]; then sleep 2; fi
-for pid in $(head -n 1 "$1/pg/postmaster.pid" 2>/dev/null); do
-  kill -QUIT "$pid" 2>/dev/null
-  n=0
-  while [ -e "$1/pg/postmaster.pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.05; done
+for pg in "$1/pg" "$1/restore.new/pg"; do
+  for pid in $(head -n 1 "$pg/postmaster.pid" 2>/dev/null); do
+    kill -QUIT "$pid" 2>/dev/null
+    n=0
+    while [ -e "$pg/postmaster.pid" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.05; done
+  done
 done
 # Whatever still runs may write what was just removed.
 n=0

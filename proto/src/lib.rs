@@ -17,7 +17,7 @@
 //! |---|---|
 //! | DSSE pre-authentication encoding | `DSSEv1 ` (with the space) |
 //! | RFC 9421 signature base | `"`, the quote of the first covered component |
-//! | signed note (checkpoint) | the log's origin: no space, no quote in that line, and not `cosignature/v1` ([`note::NoteName`]) |
+//! | signed note (checkpoint, statement about a backup) | the log's origin or the signer's name: no space, no quote in that line, and not `cosignature/v1` ([`note::NoteName`]) |
 //! | cosignature (checkpoint with a time) | `cosignature/v1`, a newline, `time ` |
 //!
 //! Nothing outside this crate can sign bytes of its choice: [`keys::KeyPair`] has no public raw `sign`.

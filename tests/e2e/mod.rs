@@ -1,5 +1,8 @@
 //! Whole runs of the built `econ`: what a stranger types, and what may befall it.
 
+mod backup;
+mod backup_logical;
+mod backup_wal;
 mod books_cli;
 mod cli;
 mod crash;

@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod checks;
+pub mod copies;
 pub mod direct;
 pub mod evidence;
 pub mod evidence_cases;

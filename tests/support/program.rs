@@ -39,11 +39,13 @@ pub fn econ<I: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = I>) -> Com
 
 /// A running market on that folder, and its URL.
 pub async fn open_market(folder: &Folder) -> (Child, String) {
-    let mut market = econ(["up", "--port", "0", "--data-dir", folder.text()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    open_market_with(folder, &[]).await
+}
+
+/// The same, told more.
+pub async fn open_market_with(folder: &Folder, more: &[&str]) -> (Child, String) {
+    let args = [&["up", "--port", "0", "--data-dir", folder.text()], more].concat();
+    let mut market = econ(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(market.stdout.take().unwrap()).lines();
     let line = lines.next_line().await.unwrap().unwrap();
     let url = line.strip_prefix("the market is open at ").unwrap_or_else(|| panic!("{line}")).to_owned();
@@ -161,6 +163,16 @@ impl Folder {
         found
     }
 
+    /// A session on the database of the market that runs here; `None`: it is not there yet, or not any more.
+    pub async fn client(&self, role: &str) -> Option<Client> {
+        let state = EconState::read(&self.path)?;
+        let mut config = Config::new();
+        config.host_path(&state.socket_dir).port(state.port).dbname("econ").user(role);
+        let (client, connection) = config.connect(NoTls).await.ok()?;
+        tokio::spawn(connection);
+        Some(client)
+    }
+
     /// Waits until the log of the market that runs here holds so many commands; the processes that were there then.
     pub async fn until_commands(&self, count: i64, demo: &mut Child) {
         let mut db = None;
@@ -169,13 +181,7 @@ impl Folder {
                 panic!("the demo ended ({status}) before it had {count} commands");
             }
             if db.is_none() {
-                let state = EconState::read(&self.path)?;
-                let mut config = Config::new();
-                config.host_path(&state.socket_dir).port(state.port).dbname("econ").user("econ_auditor");
-                // It may not be there yet, or not any more.
-                let (client, connection) = config.connect(NoTls).await.ok()?;
-                tokio::spawn(connection);
-                db = Some(client);
+                db = self.client("econ_auditor").await;
             }
             let query = "select coalesce(max(last_seq), 0) from base.ledgers";
             match db.as_ref()?.query_one(query, &[]).await {

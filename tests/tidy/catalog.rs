@@ -1,9 +1,10 @@
 //! What a loaded database says about itself.
 
 use ledger::testing::TestDb;
+use regex::Regex;
 use tokio_postgres::Client;
 
-use super::{DOMAINS, READ_SCHEMAS, files, none, object};
+use super::{DOMAINS, READ_SCHEMAS, files, none, object, read};
 
 /// All of our schemas, as a parameter.
 fn schemas() -> Vec<String> {
@@ -107,6 +108,43 @@ async fn amounts_are_whole_and_bounded() {
     )
     .await;
     none("amounts", &findings);
+    db.close().await;
+}
+
+/// A transaction id, a snapshot or a WAL position means something in one incarnation of one cluster only: after a logical
+/// restore the same number is another transaction, or none yet, and a fence of them lets everything through or nothing. Today
+/// nothing here is fenced so; whoever adds it keeps beside each the incarnation that it counts in, and compares that first.
+#[tokio::test]
+async fn no_transaction_id_is_kept_or_compared_without_the_incarnation_that_it_counts_in() {
+    let db = TestDb::new().await;
+    let client = db.admin().await;
+    let columns = "select format('%s.%I is %s', t.oid::regclass, a.attname, format_type(a.atttypid, a.atttypmod))
+           from pg_attribute a join pg_class t on t.oid = a.attrelid join pg_namespace n on n.oid = t.relnamespace
+          where n.nspname = any ($1) and a.attnum > 0 and not a.attisdropped and t.relkind in ('r', 'p', 'v', 'm', 'c')
+            and a.atttypid in ('xid'::regtype, 'xid8'::regtype, 'pg_snapshot'::regtype, 'txid_snapshot'::regtype, 'pg_lsn'::regtype)
+            and not exists (select from pg_attribute i where i.attrelid = t.oid and i.attname = 'incarnation' and not i.attisdropped)";
+    let mut findings = rows(&client, columns).await;
+    let word = Regex::new(
+        r"(?i)\b(xmin|xmax|pg_current_xact_id(_if_assigned)?|pg_current_snapshot|txid_[a-z_]+|pg_current_wal_[a-z_]+)\b",
+    )
+    .unwrap();
+    for name in files("sql", ".sql") {
+        let text = read(&name);
+        if let Some(found) = word.find(&text).filter(|_| !text.contains("incarnation")) {
+            findings.push(format!("{name}: {}", found.as_str()));
+        }
+    }
+    none("transaction ids that a restore would falsify", &findings);
+    // The question sees what it is about.
+    let mut client = client;
+    let trial = client.transaction().await.unwrap();
+    trial.batch_execute("create table base.fenced (x xid8, p pg_lsn)").await.unwrap();
+    let seen = trial.query(columns, &[&schemas()]).await.unwrap();
+    assert_eq!(seen.len(), 2);
+    trial.batch_execute("alter table base.fenced add incarnation uuid").await.unwrap();
+    assert!(trial.query(columns, &[&schemas()]).await.unwrap().is_empty());
+    trial.rollback().await.unwrap();
+    drop(client);
     db.close().await;
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ledger::backup::BackupError;
 use ledger::cluster::ClusterError;
 use proto::keys::KeyFileError;
 use provider_agent::client::ClientError;
@@ -111,6 +112,15 @@ impl From<ClusterError> for Failure {
             ClusterError::NotRunning(_) => Self::new("UB411", error),
             // Several lines on purpose: what was tried, or the end of Postgres' log.
             other => Self::outside(other),
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Refused(error) => error.into(),
+            BackupError::Cluster(error) => error.into(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! status is 0 for yes, 1 for a refusal, a failure or a check that did not hold, 2 for input that was not understood.
 
 pub(crate) mod amount;
+mod backup;
 pub(crate) mod client;
 mod erase;
 mod evidence;
@@ -19,6 +20,7 @@ pub(crate) mod place;
 mod psql;
 mod receipts;
 mod replay;
+mod restore;
 pub(crate) mod stop;
 pub(crate) mod table;
 mod trade;
@@ -69,6 +71,10 @@ enum Command {
     Kept(replay::KeptCommand),
     /// Bring the database up to this program
     Migrate(verify::MigrateArgs),
+    /// Copy the database, so that it can be restored and proven
+    Backup(backup::BackupArgs),
+    /// Restore a backup into a data dir without a database, and prove it
+    Restore(restore::RestoreArgs),
     /// Open psql on the ledger, for reading
     Psql(psql::PsqlArgs),
     /// Read the books, and post to them
@@ -168,6 +174,8 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Replay(args) => return replay::replay(args).await.map(yes_or_no),
         Command::Kept(command) => replay::run_kept(command).await?,
         Command::Migrate(args) => verify::migrate(args).await?,
+        Command::Backup(args) => backup::run(args).await?,
+        Command::Restore(args) => restore::run(args).await?,
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
         Command::Export(args) => export::run(args).await?,

@@ -54,6 +54,14 @@ impl PlaceArgs {
         ClusterOptions { pg_bin: self.pg_bin.clone().or(options.pg_bin.clone()), ..options }
     }
 
+    /// The external database, checked, if there is one.
+    pub(crate) async fn external_database(&self) -> Outcome<Option<ExternalDatabase>> {
+        match self.external()? {
+            Some(config) => Ok(Some(ExternalDatabase::check(config, false).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// What the URL says, if there is one.
     fn external(&self) -> Outcome<Option<Config>> {
         let parse = |url: &String| {
@@ -79,6 +87,7 @@ impl Database {
     /// long as the result's second part or the cluster that holds it.
     pub(crate) async fn serve(place: &PlaceArgs) -> Outcome<(Self, Option<DataDirLock>)> {
         let data_dir = place.data_dir()?;
+        ledger::backup::refuse_unfinished(&data_dir)?;
         match place.external()? {
             Some(config) => {
                 let lock = DataDirLock::acquire(&data_dir)?;
@@ -94,8 +103,8 @@ impl Database {
 
     /// For everything else: attaches to the Postgres of a running econ, or starts it for as long as the result lives.
     pub(crate) async fn open(place: &PlaceArgs) -> Outcome<Self> {
-        if let Some(config) = place.external()? {
-            return Ok(Self::External(Box::new(ExternalDatabase::check(config, false).await?)));
+        if let Some(external) = place.external_database().await? {
+            return Ok(Self::External(Box::new(external)));
         }
         let data_dir = place.data_dir()?;
         if !place.has_database()? {

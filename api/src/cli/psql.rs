@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ledger::cluster::libpq_environment;
 use ledger::replay::kept_database;
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
 
 use super::failure::{Failure, Outcome};
 use super::place::{Database, PlaceArgs};
@@ -106,30 +106,14 @@ async fn config(database: &Database, args: &PsqlArgs) -> Outcome<Config> {
     Ok(config)
 }
 
-/// libpq's own variables: unlike arguments, other users cannot see a password in them.
+/// How to connect, and with whose eyes to look.
 fn environment(config: &Config, role: Role) -> Vec<(&'static str, OsString)> {
-    let mut set: Vec<(&'static str, OsString)> = Vec::new();
+    let mut config = config.clone();
     let mut options = config.get_options().map(|given| format!("{given} ")).unwrap_or_default();
     options.push_str(&format!("-c search_path={} -c default_transaction_read_only=on", role.search_path()));
-    set.push(("PGOPTIONS", options.into()));
+    config.options(options);
+    let mut set = libpq_environment(&config);
     set.push(("PGAPPNAME", "econ psql".into()));
-    match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => set.push(("PGHOST", name.into())),
-        Some(Host::Unix(dir)) => set.push(("PGHOST", dir.into())),
-        None => {}
-    }
-    if let Some(port) = config.get_ports().first() {
-        set.push(("PGPORT", port.to_string().into()));
-    }
-    if let Some(user) = config.get_user() {
-        set.push(("PGUSER", user.into()));
-    }
-    if let Some(name) = config.get_dbname() {
-        set.push(("PGDATABASE", name.into()));
-    }
-    if let Some(password) = config.get_password() {
-        set.push(("PGPASSWORD", std::os::unix::ffi::OsStringExt::from_vec(password.to_vec())));
-    }
     set
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::server::{self, ServerOptions, ServerState};
 use api::witness::submit::{self, Peer};
 use ledger::Reader;
+use ledger::backup::{Archive, Archiver};
 use ledger::clock::Clock;
 use ledger::cluster::{DataDirLock, EconState};
 use ledger::house::House;
@@ -14,6 +15,7 @@ use ledger::pipeline::{Pipeline, PipelineOptions};
 use serde_json::json;
 use splitter::payouts::PayoutOptions;
 
+use super::backup::source_of;
 use super::failure::{Failure, Outcome};
 use super::place::{Database, PlaceArgs};
 use super::{say, stop};
@@ -56,6 +58,12 @@ pub(crate) struct UpArgs {
     /// What a new market is called
     #[arg(long, value_name = "NAME", default_value = "market")]
     name: String,
+    /// Archive PostgreSQL's log into this folder for backups, for restores to any moment; remembered by later starts
+    #[arg(long, value_name = "DIR")]
+    wal_archive: Option<PathBuf>,
+    /// End the archiving that an earlier start began
+    #[arg(long, conflicts_with = "wal_archive")]
+    no_wal_archive: bool,
     /// Have each checkpoint cosigned by this witness (`econ witness` says its URL and key); may be given several times
     #[arg(long = "witness", value_name = "URL=KEY")]
     witnesses: Vec<Peer>,
@@ -90,6 +98,8 @@ pub(super) struct Market {
     _lock: Option<DataDirLock>,
     data_dir: PathBuf,
     pub(super) pipeline: Pipeline,
+    /// When the WAL is archived.
+    archiver: Option<Archiver>,
     pub(super) reader: Reader,
     origin: String,
     /// Whether it was made now.
@@ -125,14 +135,17 @@ pub(crate) async fn run(args: UpArgs) -> Outcome {
     if let Some(file) = &args.clock_file {
         follow_clock(file.clone(), clock.clone())?;
     }
-    let market = tokio::select! {
+    let mut market = tokio::select! {
         market = Market::open(&args.place, clock, &args.name) => market?,
         why = &mut told => {
             tracing::info!(why = why?, "stopped during the start");
             return Ok(());
         }
     };
-    let served = serve(&args, &market, told).await;
+    let served = match market.archive(&args).await {
+        Ok(()) => serve(&args, &market, told).await,
+        Err(failure) => Err(failure),
+    };
     let closed = market.close().await;
     served.and(closed)
 }
@@ -187,7 +200,23 @@ impl Market {
                 }
             }
         }
-        Ok(Self { database, _lock: lock, data_dir, pipeline, reader, origin, is_new })
+        Ok(Self { database, _lock: lock, data_dir, pipeline, archiver: None, reader, origin, is_new })
+    }
+
+    /// Archives the WAL from here on, if somebody said so now or at an earlier start; or ends that.
+    async fn archive(&mut self, args: &UpArgs) -> Outcome {
+        let source = source_of(&self.database, &args.place);
+        if args.no_wal_archive {
+            if source.embedded && Archive::end(&source, &self.data_dir).await? {
+                tracing::info!("WAL is not archived any more");
+            }
+            return Ok(());
+        }
+        if let Some(repository) = Archive::wanted(&self.data_dir, args.wal_archive.as_deref())? {
+            let key = self.pipeline.house().receipt_key().clone();
+            self.archiver = Some(Archiver::start(source, repository, self.data_dir.clone(), key).await?);
+        }
+        Ok(())
     }
 
     /// Writes down where this econ is, for clients and people.
@@ -205,6 +234,9 @@ impl Market {
     /// Answers what waits, writes a last checkpoint, stops Postgres.
     pub(super) async fn close(self) -> Outcome {
         self.pipeline.shutdown().await;
+        if let Some(archiver) = self.archiver {
+            archiver.close().await;
+        }
         // Its connections would complain about a Postgres that ends under them.
         drop(self.reader);
         self.database.close().await

@@ -63,7 +63,8 @@ pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
     };
     let checkpoints = args.checkpoints.iter().map(read).collect::<Outcome<Vec<_>>>()?;
     let database = Database::open(&args.place).await?;
-    let report = check_with(&database, &args.place.data_dir()?, args.batch, checkpoints).await;
+    let promises = Promises { given: checkpoints, ..Promises::of(&args.place.data_dir()?)? };
+    let report = check_with(&database, promises, args.batch).await;
     database.close().await?;
     let report = report?;
     if args.json {
@@ -74,25 +75,38 @@ pub(crate) async fn verify(args: VerifyArgs) -> Outcome<bool> {
     Ok(report.passed())
 }
 
-/// Runs every check against an open database.
-pub(crate) async fn check(database: &Database, data_dir: &Path, batch: usize) -> Outcome<Report> {
-    check_with(database, data_dir, batch, Vec::new()).await
+/// What a database is held against: the house's key and checkpoints from outside it.
+pub(crate) struct Promises {
+    /// The key that receipts must be signed by; `None` on a machine that lacks it.
+    pub(crate) receipt_key: Option<PublicKey>,
+    /// Where the newest checkpoints are kept.
+    pub(crate) kept: PathBuf,
+    /// Checkpoints that somebody else kept, each with its name.
+    pub(crate) given: Vec<(String, String)>,
 }
 
-/// The same with checkpoints that somebody else kept, each with its name.
-async fn check_with(
-    database: &Database,
-    data_dir: &Path,
-    batch: usize,
-    checkpoints: Vec<(String, String)>,
-) -> Outcome<Report> {
+impl Promises {
+    /// What a data dir holds besides its database.
+    pub(crate) fn of(data_dir: &Path) -> Outcome<Self> {
+        let kept = data_dir.join(super::up::CHECKPOINTS);
+        Ok(Self { receipt_key: receipt_key(data_dir)?, kept, given: Vec::new() })
+    }
+}
+
+/// Runs every check against an open database.
+pub(crate) async fn check(database: &Database, data_dir: &Path, batch: usize) -> Outcome<Report> {
+    check_with(database, Promises::of(data_dir)?, batch).await
+}
+
+/// The same, held against these promises.
+pub(crate) async fn check_with(database: &Database, promises: Promises, batch: usize) -> Outcome<Report> {
     let place = ScratchPlace::of(database).await?;
     let options = VerifyOptions {
         database: database.config("econ_auditor"),
         admin: place.admin(Some(database))?,
-        receipt_key: receipt_key(data_dir)?,
-        checkpoint_dir: Some(data_dir.join(super::up::CHECKPOINTS)),
-        checkpoints,
+        receipt_key: promises.receipt_key,
+        checkpoint_dir: Some(promises.kept),
+        checkpoints: promises.given,
         rederive: Arc::new(rederive),
         batch: batch.max(1),
     };

@@ -61,6 +61,11 @@ fn describe() {
         "econ_unauthenticated_total",
         "Requests refused before authentication, by reason; they leave no row"
     );
+    describe_gauge!("econ_wal_archive_behind_bytes", "WAL that is committed and not archived yet");
+    describe_counter!(
+        "econ_wal_archive_failures_total",
+        "Looks at the WAL archive that failed; each is tried again"
+    );
     describe_gauge!("econ_websocket_connections", "Live connections, by lane");
     describe_counter!("econ_artifact_bytes_total", "Artifact bytes, by direction");
     describe_histogram!("econ_batch_commands", "Commands decided in one transaction");

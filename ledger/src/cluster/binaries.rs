@@ -146,6 +146,35 @@ fn system() -> Vec<PathBuf> {
     found
 }
 
+/// A program of Postgres beside the server: in the server's own folder, else the nearest of at least that major version
+/// (client packages come without `initdb`, so they are not among the servers).
+pub(crate) fn client_program(name: &str, server: Option<&Path>, major: u32) -> Option<PathBuf> {
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    let own = server.map(Path::to_path_buf);
+    let versioned = versioned(Path::new("/usr/lib/postgresql"), "", "bin").into_iter().chain(versioned(
+        Path::new("/usr"),
+        "pgsql-",
+        "bin",
+    ));
+    let folders = own.into_iter().chain(fetch::cached()).chain(system()).chain(versioned);
+    for dir in folders.chain([PathBuf::from("/usr/bin")]) {
+        let program = dir.join(name);
+        let Some(its) = program.exists().then(|| version_of(&program)).flatten() else { continue };
+        if its == major {
+            return Some(program);
+        }
+        if its > major {
+            found.push((its, program));
+        }
+    }
+    found.into_iter().min_by_key(|(its, _)| *its).map(|(_, program)| program)
+}
+
+fn version_of(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").env("LC_ALL", "C").output().ok()?;
+    parse_major(&String::from_utf8_lossy(&output.stdout))
+}
+
 /// `<parent>/<prefix><number>/<suffix>`, newest first.
 fn versioned(parent: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir(parent)

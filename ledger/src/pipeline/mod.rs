@@ -35,6 +35,7 @@ use uuid::Uuid;
 pub use checkpoint::write_durably;
 pub use drill::{Chance, Drill, Stage};
 pub use entry::{RULES_VERSION, request_digest};
+pub(crate) use forest::name_after as forest_name;
 
 use crate::args;
 use crate::clock::Clock;

@@ -7,6 +7,7 @@ use proto::note::{Checkpoint, NoteName, parse_and_verify};
 use tokio_postgres::Client;
 
 use super::log::check_tiles;
+use super::losses::Losses;
 use super::report::{First, Report};
 use crate::error::Error;
 
@@ -99,7 +100,7 @@ pub(super) async fn check(
         first.note(format!("{} of the forest", problem.place), problem.message);
     }
     let notes = "select size, root, note from receipts.checkpoints where ledger_id = 0 order by size";
-    let mut promised = Vec::new();
+    let (mut promised, mut losses) = (Vec::new(), Losses::default());
     for row in &client.query(notes, &[]).await? {
         let (size, root, note): (i64, Vec<u8>, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let place = format!("receipts.checkpoints of the forest size {size}");
@@ -107,15 +108,24 @@ pub(super) async fn check(
             Ok(found) if u64::try_from(size).ok() != Some(found.size) || root != found.root.0 => {
                 first.note(place, "its columns are not what its note says");
             }
-            Ok(found) => promised.push((place, found)),
+            Ok(found) => {
+                losses.see(&place, found.size, &note);
+                promised.push((place, found));
+            }
             Err(error) => first.note(place, error.to_string()),
         }
     }
     for (place, note) in outside {
         match parse_and_verify(&note, &origin, &receipt_key) {
-            Ok(found) => promised.push((place, found)),
+            Ok(found) => {
+                losses.see(&place, found.size, &note);
+                promised.push((place, found));
+            }
             Err(error) => first.note(place, error.to_string()),
         }
+    }
+    if let (_, Some(problem)) = losses.judge() {
+        first.note(problem.place, problem.message);
     }
     for (place, checkpoint) in promised {
         match usize::try_from(checkpoint.size).ok().and_then(|size| roots.get(size)) {

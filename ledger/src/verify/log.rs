@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::forest;
+use super::losses::Losses;
 use super::report::{First, Report};
 use super::stored::{self, Keys, Rederive, Stored};
 use crate::error::Error;
@@ -73,6 +74,7 @@ pub(super) async fn check(
         .map_err(|e| Error::new("UR904", format!("the ledger's origin is not a log name: {e}")))?;
 
     let mut notes = First::default();
+    let mut losses = Losses::default();
     let mut wanted = BTreeMap::new();
     let mut promised: Vec<Promised> = Vec::new();
     let inside =
@@ -80,6 +82,7 @@ pub(super) async fn check(
     for (place, note) in inside.chain(outside) {
         match parse_and_verify(&note, &name, &receipt_key) {
             Ok(checkpoint) => {
+                losses.see(&place, checkpoint.size, &note);
                 wanted.insert(checkpoint.size, None);
                 // Checkpoints of earlier releases state no time, and so promise nothing about one.
                 let time_s = parse_timed(&note, &name, &receipt_key).ok().map(|timed| timed.time_s);
@@ -99,6 +102,14 @@ pub(super) async fn check(
         wanted.insert(checkpoint.size, None);
         promised.push(Promised { place, checkpoint, time_s: None });
     }
+    let (stated, left_out) = losses.judge();
+    report.add(
+        "checkpoints.losses",
+        "what a restore gave up is stated in every checkpoint since",
+        stated,
+        left_out,
+    );
+
     let mut checks = LogChecks {
         ledger_id,
         keys: &keys,

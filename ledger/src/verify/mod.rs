@@ -8,6 +8,7 @@ mod compare;
 mod digest;
 mod forest;
 pub(crate) mod log;
+mod losses;
 pub(crate) mod report;
 pub(crate) mod stored;
 mod tables;

@@ -5,7 +5,8 @@
 //! include by then.
 
 use super::{
-    Checkpoint, NoteError, NoteName, parse_and_verify, read_line, signature_line, split, typed_key_hash,
+    Checkpoint, NoteError, NoteName, parse_and_verify, read_line, sign_note, signature_line, split,
+    typed_key_hash,
 };
 use crate::keys::{KeyPair, PublicKey};
 
@@ -47,8 +48,19 @@ pub fn cosign(text: &str, name: &NoteName, key: &KeyPair, time_s: u64) -> String
 
 /// Signs a checkpoint in the name of its origin, once as it is and once with its time. The answer is the whole note.
 pub fn sign_timed_checkpoint(checkpoint: &Checkpoint, key: &KeyPair, time_s: u64) -> String {
-    let note = super::sign_checkpoint(checkpoint, key);
-    format!("{note}{}", cosign(&checkpoint.text(), &checkpoint.origin, key, time_s))
+    sign_timed_checkpoint_with(checkpoint, &[], key, time_s)
+}
+
+/// The same with extension lines, which both signatures cover.
+pub fn sign_timed_checkpoint_with(
+    checkpoint: &Checkpoint,
+    extensions: &[String],
+    key: &KeyPair,
+    time_s: u64,
+) -> String {
+    let text = checkpoint.text_with(extensions);
+    let note = sign_note(&text, &checkpoint.origin, key);
+    format!("{note}{}", cosign(&text, &checkpoint.origin, key, time_s))
 }
 
 /// Every cosignature that `key` made in the name `name` among the signature lines of `note`, all verified; others are

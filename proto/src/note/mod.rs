@@ -2,10 +2,12 @@
 //!
 //! A checkpoint is three lines (origin, size, root in base64) and perhaps extension lines; signature lines follow after a
 //! blank one. A log signs the text as it is; a *cosignature* (of a witness, and of the log itself) signs it with a time.
-//! Any conforming witness or auditor can read it.
+//! Any conforming witness or auditor can read it. A *statement* is any other signed note of the house: its first line is its
+//! signer's name, which no log has.
 
 mod breach;
 mod cosignature;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -22,8 +24,10 @@ use crate::merkle::TreeHash;
 
 pub use breach::{Breach, BreachError, INCLUDE_WITHIN_US, breach, include_by_us, log_of_ledger};
 pub use cosignature::{
-    Cosignature, TimedCheckpoint, cosign, parse_timed, sign_timed_checkpoint, verify_cosignatures,
+    Cosignature, TimedCheckpoint, cosign, parse_timed, sign_timed_checkpoint, sign_timed_checkpoint_with,
+    verify_cosignatures,
 };
+pub use statement::{parse_statement, sign_statement};
 pub use verifier::{KeyUse, VerifierKey};
 
 /// The type byte of an Ed25519 signature over a note's text, in key hashes and verifier keys.
@@ -110,6 +114,11 @@ impl Checkpoint {
     pub fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, BASE64.encode(self.root.as_bytes()))
     }
+
+    /// The same with extension lines: what else the log states. None may be empty.
+    fn text_with(&self, extensions: &[String]) -> String {
+        extensions.iter().fold(self.text(), |text, line| text + line + "\n")
+    }
 }
 
 /// The first four bytes of SHA-256(name ‖ newline ‖ 0x01 ‖ public key): which key a line is of.
@@ -135,9 +144,23 @@ pub fn verifier_key(name: &NoteName, key: &PublicKey) -> String {
 
 /// Signs a checkpoint in the name of its origin. The answer is the whole note.
 pub fn sign_checkpoint(checkpoint: &Checkpoint, key: &KeyPair) -> String {
-    let text = checkpoint.text();
-    let hash = key_hash(&checkpoint.origin, key.public());
-    let line = signature_line(&checkpoint.origin, &hash, &key.sign(text.as_bytes()));
+    sign_checkpoint_with(checkpoint, &[], key)
+}
+
+/// The same with extension lines: what else the log states, covered by the signature. None may be empty.
+pub fn sign_checkpoint_with(checkpoint: &Checkpoint, extensions: &[String], key: &KeyPair) -> String {
+    sign_note(&checkpoint.text_with(extensions), &checkpoint.origin, key)
+}
+
+/// The extension lines of a checkpoint that has been verified.
+pub fn extensions(note: &str) -> impl Iterator<Item = &str> {
+    let text = note.rfind("\n\n").map_or("", |split| &note[..split]);
+    text.lines().skip(3)
+}
+
+/// Signs a text that ends with a newline. The answer is the whole note.
+fn sign_note(text: &str, name: &NoteName, key: &KeyPair) -> String {
+    let line = signature_line(name, &key_hash(name, key.public()), &key.sign(text.as_bytes()));
     format!("{text}\n{line}")
 }
 

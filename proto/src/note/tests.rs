@@ -125,3 +125,30 @@ fn names_cannot_break_the_format() {
         assert_eq!(bad.parse::<NoteName>(), Err(NoteError::Name(bad.into())));
     }
 }
+
+#[test]
+fn extension_lines_are_signed_and_come_back() {
+    let said = ["restored 40 42 root".to_owned(), "and more".to_owned()];
+    let origin = checkpoint().origin;
+    let plain = sign_checkpoint_with(&checkpoint(), &said, &key());
+    let timed = sign_timed_checkpoint_with(&checkpoint(), &said, &key(), 42);
+    assert_eq!(parse_timed(&timed, &origin, key().public()).map(|timed| timed.time_s), Ok(42));
+    for note in [plain, timed] {
+        assert_eq!(parse_and_verify(&note, &origin, key().public()), Ok(checkpoint()));
+        assert_eq!(extensions(&note).collect::<Vec<_>>(), said);
+        let dropped = note.replace("and more\n", "");
+        assert!(parse_and_verify(&dropped, &origin, key().public()).is_err());
+    }
+    assert_eq!(extensions(&sign_checkpoint(&checkpoint(), &key())).count(), 0);
+}
+
+#[test]
+fn a_statement_is_no_checkpoint_and_a_checkpoint_no_statement_of_another() {
+    let (log, copies) = (checkpoint().origin, name("econ.example/backup"));
+    let lines = ["42".to_owned(), BASE64.encode([0; 32])];
+    let note = sign_statement(&lines, &copies, &key());
+    assert_eq!(parse_statement(&note, &copies, key().public()).unwrap(), lines);
+    assert_eq!(parse_and_verify(&note, &log, key().public()), Err(NoteError::NotSigned(log.to_string())));
+    let checkpoint = sign_checkpoint(&checkpoint(), &key());
+    assert!(parse_statement(&checkpoint, &copies, key().public()).is_err());
+}

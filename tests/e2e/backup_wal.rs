@@ -1,0 +1,274 @@
+//! Archived WAL: any moment comes back, exactly; what was cut, changed or left out of the archive is noticed.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::unistd::Pid;
+use tokio::process::Child;
+
+use crate::support::checks::rows;
+use crate::support::copies::{Buyer, Copies, below, copy_tree, flip, last_seq, lose, size, verified};
+use crate::support::program::{Folder, ended, interrupt, kill_9, open_market_with, until};
+
+/// A market whose WAL is archived, with its base made, and a buyer in it.
+struct Shop {
+    // First, so that it is ended before its folders are removed.
+    server: Option<Child>,
+    market: Folder,
+    copies: Copies,
+    buyer: Buyer,
+}
+
+impl Shop {
+    async fn open() -> Shop {
+        let (market, copies) = (Folder::new(), Copies::new());
+        let (server, url) = open_market_with(&market, &["--wal-archive", &copies.backups()]).await;
+        let buyer = Buyer::register(&copies.folder, &url).await;
+        copies.until_sets(1).await;
+        copies.take_keys(&market);
+        Shop { server: Some(server), market, copies, buyer }
+    }
+
+    async fn deposit(&self, reference: &str) -> u64 {
+        self.buyer.deposit(&self.market, 1, reference).await;
+        last_seq(&self.market).await
+    }
+
+    async fn stop(&mut self) {
+        let server = self.server.take().unwrap();
+        interrupt(&server);
+        assert!(ended(server).await.status.success());
+    }
+
+    async fn start(&mut self, more: &[&str]) -> String {
+        let (server, url) = open_market_with(&self.market, more).await;
+        self.server = Some(server);
+        url
+    }
+
+    /// Has Postgres end the segment that it writes, and waits until that is archived and sealed.
+    async fn end_segment(&self) -> PathBuf {
+        let db = self.market.client("postgres").await.unwrap();
+        let ended = rows(&db, "select pg_walfile_name(pg_switch_wal())").await.remove(0);
+        let segment = self.copies.stretches().pop().unwrap().join(ended);
+        let seal = segment.with_extension("seal");
+        // Nothing follows by itself.
+        rows(&db, "select pg_logical_emit_message(true, 'test', 'on')::text").await;
+        until("a sealed segment", async || seal.exists().then_some(())).await;
+        segment
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Up to when the newest stretch says that it is complete.
+fn reached(copies: &Copies) -> Option<Timestamp> {
+    let stretch = copies.stretches().pop()?;
+    let note = std::fs::read_to_string(stretch.join("tail.seal")).ok()?;
+    let us = note.lines().nth(2)?.rsplit_once(' ')?.1.parse().ok()?;
+    Timestamp::from_microsecond(us).ok()
+}
+
+#[tokio::test]
+async fn a_restore_to_a_moment_between_two_commands_is_exactly_that_and_needs_the_word() {
+    let mut shop = Shop::open().await;
+    let before = shop.deposit("one").await;
+    let moment = now().to_string();
+    let after = shop.deposit("two").await;
+    let idle = now();
+    until("an archive that reaches the idle moment", async || {
+        reached(&shop.copies).is_some_and(|at| at >= idle).then_some(())
+    })
+    .await;
+    shop.stop().await;
+    lose(&shop.market);
+
+    // The archive kept the newest checkpoint, so a data dir that is gone entirely makes no difference.
+    let (market, copies) = (&shop.market, &shop.copies);
+    let asked = copies.refused(market, "UR601", &["--until", &moment]).await;
+    assert!(
+        asked.contains(&format!("ends at seq {before}")) && asked.contains(&format!("says {after}")),
+        "{asked}"
+    );
+    // A moment at which nothing happened any more is the end; one that the archive does not reach is not known.
+    let quiet = Folder::new();
+    let idly = copies.restored(&quiet, &["--until", &idle.to_string()]).await;
+    assert_eq!(size(&idly), after);
+    // The log over the checkpoints went on after that moment, most likely. No command is missing, so nobody is asked.
+    let lost = |back: &serde_json::Value, log: u64| {
+        back["losses"].as_array().unwrap().iter().any(|loss| loss["ledger_id"] == log)
+    };
+    assert!(!lost(&idly, 1), "{idly}");
+    let later = now() + jiff::SignedDuration::from_secs(60);
+    copies.refused(&Folder::new(), "UB607", &["--until", &later.to_string()]).await;
+    copies.refused(&Folder::new(), "UB413", &["--until", "2020-01-01T00:00:00Z"]).await;
+
+    let back = copies.restored(market, &["--until", &moment, "--accept-loss"]).await;
+    assert_eq!(size(&back), before, "{back}");
+    assert!(lost(&back, 1) && lost(&back, 0), "{back}");
+    // It serves; and archives into the same folder, apart from what the lost one wrote, with a base of its own.
+    let url = shop.start(&["--wal-archive", &shop.copies.backups()]).await;
+    assert_eq!(shop.buyer.wallet(&url).await, 1_000_000);
+    shop.copies.until_sets(2).await;
+    let last = shop.deposit("three").await;
+    assert_eq!(last, before + 1);
+    shop.stop().await;
+    assert_eq!(shop.copies.stretches().len(), 2);
+    lose(&shop.market);
+    // Latest is what happened last, not what was given up.
+    let back = shop.copies.restored(&shop.market, &[]).await;
+    assert_eq!((size(&back), back["losses"].as_array().unwrap().len()), (last, 0), "{back}");
+    assert_eq!(verified(&shop.market).await, 1, "the loss of before is stated still");
+    let url = shop.start(&[]).await;
+    assert_eq!(shop.buyer.wallet(&url).await, 2_000_000);
+    shop.stop().await;
+}
+
+#[tokio::test]
+async fn archiving_goes_on_over_kill_9_of_receiver_postgres_and_server() {
+    let mut shop = Shop::open().await;
+    let receiver = |copies: &Copies| -> Option<Pid> {
+        let stretch = copies.stretches().pop()?;
+        let ours = |words: &[String]| words.iter().any(|word| Path::new(word) == stretch);
+        // The folder is an argument of the receiver's; those of the data dir's processes name another.
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let found = all.filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let words: Vec<String> = line
+                .split(|byte| *byte == 0)
+                .map(|word| String::from_utf8_lossy(word).into_owned())
+                .collect();
+            ours(&words).then_some(Pid::from_raw(pid))
+        });
+        found.last()
+    };
+    shop.deposit("one").await;
+    let first = receiver(&shop.copies).expect("a receiver runs");
+    kill_9(first);
+    shop.deposit("two").await;
+    until("another receiver", async || receiver(&shop.copies).is_some_and(|pid| pid != first).then_some(()))
+        .await;
+    kill_9(shop.market.postmaster().unwrap());
+    shop.deposit("three").await;
+    let server = shop.server.take().unwrap();
+    kill_9(shop.market.server().unwrap());
+    ended(server).await;
+    // Remembered: nobody has to say it again.
+    shop.start(&[]).await;
+    let last = shop.deposit("four").await;
+    shop.end_segment().await;
+    shop.stop().await;
+    assert!(receiver(&shop.copies).is_none(), "a receiver was left running");
+    assert_eq!(shop.copies.stretches().len(), 1, "no place was lost");
+    let back = Folder::new();
+    let outside = shop.market.file("checkpoints/ledger-1.checkpoint");
+    assert_eq!(size(&shop.copies.restored(&back, &["--checkpoint", &outside]).await), last);
+}
+
+#[tokio::test]
+async fn whatever_was_changed_or_left_out_in_an_archive_is_noticed_and_nothing_behind_it_is_replayed() {
+    let mut shop = Shop::open().await;
+    let one = shop.deposit("one").await;
+    let first = shop.end_segment().await;
+    let two = shop.deposit("two").await;
+    let second = shop.end_segment().await;
+    let three = shop.deposit("three").await;
+    shop.stop().await;
+    let stretch = shop.copies.stretches().pop().unwrap();
+    let tail = below(&stretch).into_iter().find(|file| file.extension().is_some_and(|end| end == "partial"));
+    let tail = tail.expect("the newest segment is not whole");
+    let whole = Folder::new();
+    let kept = PathBuf::from(whole.file("backups"));
+    copy_tree(Path::new(&shop.copies.backups()), &kept);
+    let again = || copy_tree(&kept, Path::new(&shop.copies.backups()));
+    // All of it is there.
+    assert_eq!(size(&shop.copies.restored(&Folder::new(), &[]).await), three);
+
+    type Harm<'a> = (&'a str, Box<dyn Fn() + 'a>, u64);
+    let harms: [Harm<'_>; 6] = [
+        ("a changed segment", Box::new(|| flip(&second, 0, 1)), one),
+        ("a segment that is gone", Box::new(|| std::fs::remove_file(&second).unwrap()), one),
+        (
+            "a segment that is gone with its seal",
+            Box::new(|| {
+                std::fs::remove_file(&second).unwrap();
+                std::fs::remove_file(second.with_extension("seal")).unwrap();
+            }),
+            one,
+        ),
+        (
+            "the seal of another segment",
+            Box::new(|| {
+                std::fs::copy(first.with_extension("seal"), second.with_extension("seal")).unwrap();
+            }),
+            one,
+        ),
+        ("a changed tail", Box::new(|| flip(&tail, 0, 1)), two),
+        ("a tail that says more", Box::new(|| flip(&stretch.join("tail.seal"), 1, 2)), two),
+    ];
+    for (what, harm, left) in harms {
+        harm();
+        let back = Folder::new();
+        let told = shop.copies.refused(&back, "UB607", &[]).await;
+        assert!(told.contains(stretch.to_str().unwrap()) || told.contains("tail.seal"), "{what}: {told}");
+        let restored = shop.copies.restored(&back, &["--accept-loss"]).await;
+        assert_eq!(size(&restored), left, "{what}: {restored}");
+        again();
+    }
+    // Behind the sealed part of the tail anything may stand: it is not read.
+    let bytes = std::fs::metadata(&tail).unwrap().len();
+    flip(&tail, usize::try_from(bytes).unwrap() - 1, usize::try_from(bytes).unwrap());
+    assert_eq!(size(&shop.copies.restored(&Folder::new(), &[]).await), three);
+    // A set without the archive that goes on from it says so.
+    std::fs::rename(&stretch, stretch.with_extension("away")).unwrap();
+    let back = Folder::new();
+    let told = shop.copies.refused(&back, "UB607", &[]).await;
+    assert!(told.contains("--archive"), "{told}");
+}
+
+#[tokio::test]
+async fn an_archive_that_lost_its_place_begins_anew_with_a_base_and_one_that_is_ended_holds_nothing_back() {
+    let mut shop = Shop::open().await;
+    shop.deposit("one").await;
+    shop.stop().await;
+    let slots = "select slot_name::text from pg_replication_slots";
+    let books = shop.market.books().await;
+    assert_eq!(rows(&books.db, slots).await, ["econ_archive"], "a stopped server's archive keeps its place");
+    // As Postgres does when the archive is away for too long.
+    rows(&books.db, "select pg_drop_replication_slot('econ_archive')::text").await;
+    books.close().await;
+    shop.start(&[]).await;
+    let last = shop.deposit("two").await;
+    shop.copies.until_sets(2).await;
+    assert_eq!(shop.copies.stretches().len(), 2);
+    shop.stop().await;
+    assert_eq!(size(&shop.copies.restored(&Folder::new(), &[]).await), last);
+
+    // What no set needs is named, and nothing is removed.
+    std::fs::remove_dir_all(shop.copies.sets().remove(0)).unwrap();
+    let made = shop.copies.make(&shop.market, &[]).await;
+    let spare = |stretch: &Path| {
+        let all = made["removable_wal"].as_array().unwrap().clone();
+        all.into_iter().find(|spare| spare["folder"].as_str() == stretch.to_str())
+    };
+    let stretches = shop.copies.stretches();
+    assert!(spare(&stretches[0]).is_some_and(|spare| spare["needed_from"].is_null()), "{made}");
+    // In the live one only what is older than its oldest set.
+    if let Some(spare) = spare(&stretches[1]) {
+        let first = spare["needed_from"].as_str().unwrap();
+        assert!(first <= made["manifest"]["wal"]["first_segment"].as_str().unwrap(), "{made}");
+    }
+    assert_eq!(shop.copies.stretches().len(), 2);
+
+    shop.start(&["--no-wal-archive"]).await;
+    shop.stop().await;
+    let books = shop.market.books().await;
+    assert!(rows(&books.db, slots).await.is_empty());
+    books.close().await;
+    shop.start(&[]).await;
+    assert!(!Path::new(&shop.market.file("wal-archive.json")).exists(), "it was ended for good");
+    shop.stop().await;
+}
