@@ -17,6 +17,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::erasure;
 use crate::server::ServerState;
 use crate::server::problem::Problem;
 
@@ -33,9 +34,11 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 const JUDGES: usize = 2;
 
 /// Starts the house for one ledger: to be called before the server takes connections, since it first records as gone
-/// whatever connections the log still calls reachable. Timers and payouts then run until the server stops.
+/// whatever connections the log still calls reachable. Timers and payouts then run until the server stops; what an earlier
+/// server had begun to erase is finished meanwhile.
 pub async fn start(state: &Arc<ServerState>, ledger_id: u32, payouts: PayoutOptions) -> Result<(), Problem> {
     forget_connections(state, ledger_id).await?;
+    erasure::start(state, ledger_id);
     let timers = state.clone();
     state.spawn(move |stop| run(timers, ledger_id, stop));
     let (pipeline, reader) = (state.pipeline.clone(), state.reader.clone());

@@ -6,6 +6,7 @@
 
 pub mod artifacts;
 pub mod auth;
+pub mod erasure;
 pub mod graphql;
 pub mod house;
 pub mod rest;

@@ -18,6 +18,8 @@ const METERING_RUNS_MAX: usize = 100;
 const METERING_ROWS_MAX: usize = 1_000;
 /// One command carries at most so many transfers.
 pub const TRANSFERS_MAX: usize = 8_190;
+/// Most uploads that one command erases.
+pub const ERASED_UPLOADS_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 256;
 
 /// The kind and SQL arguments of a command that `signer` signed. `UB103`: the body is not what its kind asks for.
@@ -140,6 +142,7 @@ pub fn of_body(body: &v1::CommandBody, signer: &PublicKey) -> Result<(&'static s
         Kind::ReceiveAcross(r) => {
             ("receive_across", crossing(&r.group_id, r.peer_ledger_id, &r.account_id, r.asset_id, &r.amount)?)
         }
+        Kind::EraseSubject(e) => ("erase_subject", erasure(e)?),
     })
 }
 
@@ -301,6 +304,28 @@ fn crossing(
         "group_id": id("group_id", group_id)?, "peer_ledger_id": peer_ledger_id,
         "account_id": id("account_id", account_id)?, "asset_id": asset_id, "amount": text("amount", amount)?,
     }))
+}
+
+fn erasure(e: &v1::EraseSubject) -> Result<Value, Error> {
+    let kind = match v1::ErasureSubject::try_from(e.subject_kind) {
+        Ok(v1::ErasureSubject::Agent) => "agent",
+        Ok(v1::ErasureSubject::Order) => "order",
+        Ok(v1::ErasureSubject::Artifact) => "artifact",
+        _ => return Err(malformed("subject_kind", "is not agent, order or artifact")),
+    };
+    if e.items.len() > ERASED_UPLOADS_MAX {
+        return Err(malformed("items", "at most 1,000 uploads in one request"));
+    }
+    let item = |item: &v1::ErasedUpload| {
+        Ok(json!({
+            "artifact_hash": hash("artifact_hash", &item.artifact_hash)?,
+            "agent_id": optional_id("agent_id", &item.agent_id)?,
+        }))
+    };
+    let items: Result<Vec<Value>, Error> = e.items.iter().map(item).collect();
+    Ok(
+        json!({"subject_kind": kind, "subject_id": optional_id("subject_id", &e.subject_id)?, "items": items?}),
+    )
 }
 
 fn malformed(field: &str, why: &str) -> Error {

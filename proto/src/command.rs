@@ -78,6 +78,7 @@ pub fn kind_name(kind: &Kind) -> &'static str {
         Kind::ClosePeriod(_) => "close_period",
         Kind::SendAcross(_) => "send_across",
         Kind::ReceiveAcross(_) => "receive_across",
+        Kind::EraseSubject(_) => "erase_subject",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod authority;
+mod erasure;
 mod graphql;
 mod history;
 mod limits;

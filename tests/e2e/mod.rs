@@ -7,6 +7,7 @@ mod books_cli;
 mod cli;
 mod crash;
 mod demo;
+mod erase_cli;
 mod evidence_cli;
 mod kill;
 mod ledger_cli;

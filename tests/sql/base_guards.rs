@@ -1,7 +1,11 @@
 //! Guards that hold whoever asks: no commit without a receipt, no change of what was written, no table for the server.
 
+use ledger::house::Hand;
+use proto::v1::ErasureSubject;
+
 use crate::support::books::books;
 use crate::support::checks::rows;
+use crate::support::kinds;
 use crate::support::market::Market;
 
 /// Tables whose rows nobody may change.
@@ -17,6 +21,8 @@ async fn busy() -> Market {
     market.settled().await;
     market.reserved(crate::support::market::id_of(&market.payee)).await;
     books(&market).await;
+    let erased = kinds::erase(ErasureSubject::Artifact, None, &[([77; 32], None)]);
+    market.hand_must(Hand::Operator, erased).await;
     market.pipeline.shutdown().await;
     // Derived behind the log, perhaps not yet.
     market

@@ -73,8 +73,24 @@ pub async fn busy() -> Market {
     market.hand_must(Hand::Service, kinds::expire_rfq(unasked.rfq)).await;
     market.hand_must(Hand::Verifier, kinds::judge(over.order, "valid")).await;
     market.hand_must(Hand::Service, kinds::settle(over.order)).await;
+    erasures(&market, over.order).await;
     market.pipeline.shutdown().await;
     market
+}
+
+/// Contents erased for the sake of each kind of subject, by the operator and by an agent itself, and what is refused.
+async fn erasures(market: &Market, order: Uuid) {
+    let (buyer, payee) = (id_of(&market.buyer), id_of(&market.payee));
+    let (agent, hashes) = (v1::ErasureSubject::Agent, [[7; 32], [77; 32]]);
+    let all = hashes.map(|hash| (hash, None));
+    market.hand_must(Hand::Operator, kinds::erase(v1::ErasureSubject::Order, Some(order), &all)).await;
+    market.hand_must(Hand::Operator, kinds::erase(v1::ErasureSubject::Artifact, None, &all[1..])).await;
+    market.must(&market.payee, kinds::erase(agent, Some(payee), &[(hashes[1], Some(payee))])).await;
+    let of_another = kinds::erase(agent, Some(payee), &[(hashes[0], Some(buyer))]);
+    assert_eq!(market.send(&market.payee, of_another).await.code, "UM304");
+    // It still asks for something.
+    let too_early = market.hand(Hand::Operator, kinds::erase(agent, Some(buyer), &all)).await;
+    assert_eq!(too_early.code, "UM608", "{}", too_early.facts);
 }
 
 /// A batch of the operator's: a hold that is posted in part, one that is left, a chain that fails whole.
@@ -121,7 +137,8 @@ async fn replay_gives_every_table_again_in_batches_of_any_size() {
         tables.iter().filter(|table| table.replayed.rows == 0).map(|table| table.table.as_str()).collect();
     assert_eq!(empty, Vec::<&str>::new(), "a table without rows proves nothing");
     let codes = rows(&market.admin, "select distinct code from base.commands order by 1").await;
-    assert_eq!(codes, ["UB601", "UB900", "UI202", "UI205", "UI301", "UL503", "UM604", "ok"]);
+    let refused = ["UB601", "UB900", "UI202", "UI205", "UI301", "UL503", "UM304", "UM604", "UM608"];
+    assert_eq!(codes, [&refused[..], &["ok"]].concat());
     verified(&market).await;
 }
 

@@ -67,6 +67,7 @@ fn one_of_each(
         ("close_period", kinds::close_period(0)),
         ("send_across", kinds::send_across(market.id(), 2, nobody, "1")),
         ("receive_across", kinds::receive_across(market.id(), 2, nobody, "1")),
+        ("erase_subject", kinds::erase(v1::ErasureSubject::Agent, Some(nobody), &[(OUTPUT, Some(nobody))])),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! SQL domains, one file per domain and subject: by themselves, and through the pipeline as signed commands.
 
+mod artifacts_erasure;
 mod base_divergence;
 mod base_drill;
 mod base_golden;

@@ -242,3 +242,20 @@ pub fn receive_across(group: Uuid, peer_ledger_id: u32, account: Uuid, amount: &
 pub fn fail_payout(payout: Uuid, reason: &str) -> Kind {
     Kind::FailPayout(v1::FailPayout { payout_id: bytes(payout), reason: reason.into() })
 }
+
+/// What is erased for whose sake: artifacts, each everybody's upload or one agent's.
+pub fn erase(
+    subject_kind: v1::ErasureSubject,
+    subject: Option<Uuid>,
+    items: &[([u8; 32], Option<Uuid>)],
+) -> Kind {
+    let item = |(hash, agent): &([u8; 32], Option<Uuid>)| v1::ErasedUpload {
+        artifact_hash: hash.to_vec(),
+        agent_id: agent.map(bytes).unwrap_or_default(),
+    };
+    Kind::EraseSubject(v1::EraseSubject {
+        subject_kind: subject_kind.into(),
+        subject_id: subject.map(bytes).unwrap_or_default(),
+        items: items.iter().map(item).collect(),
+    })
+}

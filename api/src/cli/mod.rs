@@ -6,6 +6,7 @@
 pub(crate) mod amount;
 mod backup;
 pub(crate) mod client;
+mod erase;
 mod evidence;
 mod export;
 mod export_tiles;
@@ -81,6 +82,8 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     /// Write the books for hledger, Beancount, a spreadsheet or an analyst
     Export(export::ExportArgs),
+    /// Remove what is stored of an agent, an order or an artifact (the operator's key)
+    Erase(erase::EraseArgs),
     /// Measure the system
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -176,6 +179,7 @@ async fn run(command: Command) -> Outcome<ExitCode> {
         Command::Psql(args) => return psql::run(args).await,
         Command::Ledger(command) => ledger::run(command).await?,
         Command::Export(args) => export::run(args).await?,
+        Command::Erase(args) => erase::run(args).await?,
         Command::Bench(command) => bench::run(command).await?,
         Command::Key(command) => keys::run(command)?,
         Command::Register(args) => money::register(args).await?,

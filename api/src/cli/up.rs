@@ -24,8 +24,10 @@ use super::{say, stop};
 pub(crate) const PORT: u16 = 8420;
 /// Folder of the newest checkpoints, in the data dir and outside the database.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
+/// Folder of job inputs and outputs, in the data dir.
+pub(super) const ARTIFACTS: &str = "artifacts";
 /// The one ledger of a new market.
-const LEDGER: u32 = 1;
+pub(super) const LEDGER: u32 = 1;
 /// Commands per transaction at most: throughput hardly grows beyond, waiting times do.
 const BATCH: usize = 256;
 /// Connections for reads. With the pipeline's own they stay well under the embedded Postgres' limit.
@@ -90,15 +92,15 @@ pub(crate) struct InitArgs {
 }
 
 /// A market with its database and pipeline, before anybody is served.
-struct Market {
+pub(super) struct Market {
     database: Database,
     /// Of an external database's data dir; an embedded cluster holds its own.
     _lock: Option<DataDirLock>,
     data_dir: PathBuf,
-    pipeline: Pipeline,
+    pub(super) pipeline: Pipeline,
     /// When the WAL is archived.
     archiver: Option<Archiver>,
-    reader: Reader,
+    pub(super) reader: Reader,
     origin: String,
     /// Whether it was made now.
     is_new: bool,
@@ -150,7 +152,7 @@ pub(crate) async fn run(args: UpArgs) -> Outcome {
 
 impl Market {
     /// Starts the database, loads what this binary brings, and makes the ledger if there is none.
-    async fn open(place: &PlaceArgs, clock: Clock, name: &str) -> Outcome<Self> {
+    pub(super) async fn open(place: &PlaceArgs, clock: Clock, name: &str) -> Outcome<Self> {
         let (database, lock) = Database::serve(place).await?;
         let data_dir = place.data_dir()?;
         database.load().await?;
@@ -230,7 +232,7 @@ impl Market {
     }
 
     /// Answers what waits, writes a last checkpoint, stops Postgres.
-    async fn close(self) -> Outcome {
+    pub(super) async fn close(self) -> Outcome {
         self.pipeline.shutdown().await;
         if let Some(archiver) = self.archiver {
             archiver.close().await;
@@ -251,7 +253,7 @@ fn origin(house: &House) -> String {
 async fn serve(args: &UpArgs, market: &Market, told: impl Future<Output = Outcome<&'static str>>) -> Outcome {
     let options = ServerOptions {
         public_url: args.public_url.clone(),
-        ..ServerOptions::new(market.data_dir.join("artifacts"))
+        ..ServerOptions::new(market.data_dir.join(ARTIFACTS))
     };
     let state = ServerState::new(market.pipeline.clone(), market.reader.clone(), options)
         .map_err(Failure::outside)?;

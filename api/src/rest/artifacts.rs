@@ -11,7 +11,6 @@ use ledger::artifacts;
 use proto::httpsig::Coverage;
 use proto::ids::ArtifactHash;
 use serde::Serialize;
-use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 
 use super::commands::content_type;
@@ -116,6 +115,7 @@ pub(crate) async fn upload(
         (status = 401, body = ProblemJson, content_type = "application/problem+json"),
         (status = 403, body = ProblemJson, content_type = "application/problem+json"),
         (status = 404, body = ProblemJson, content_type = "application/problem+json"),
+        (status = 410, body = ProblemJson, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn download(
@@ -127,21 +127,30 @@ pub(crate) async fn download(
     let hash = parse(&hash)?;
     let (parts, _) = request.into_parts();
     let signer = state.gate.check(&parts, Coverage::Read, None).await?;
+    let gone = async || -> Result<Option<Problem>, Problem> {
+        let erased = artifacts::was_erased(&state.reader, signer.agent_id, query.ledger, &hash).await?;
+        Ok(erased.then(|| Problem::with_status(410, "UM410", "this artifact was erased")))
+    };
     // The same refusal whether it exists or not: existence is not told to strangers.
     if !artifacts::may_read(&state.reader, Some(signer.agent_id), query.ledger, &hash).await? {
+        if let Some(gone) = gone().await? {
+            return Err(gone);
+        }
         let detail = "only its uploader and the parties of an order that names it may read an artifact";
         return Err(Problem::new("UB302", detail));
     }
     let opened = state.store.open_artifact(query.ledger, &hash).await.map_err(StoreError::Io)?;
-    let (file, size_bytes) = opened
-        .ok_or_else(|| Problem::new("UB403", "the bytes of this artifact are not stored (any more)"))?;
-    metrics::counter!("econ_artifact_bytes_total", "direction" => "out").increment(size_bytes);
+    let Some(opened) = opened else {
+        let missing = || Problem::new("UB403", "the bytes of this artifact are not stored (any more)");
+        return Err(gone().await?.unwrap_or_else(missing));
+    };
+    metrics::counter!("econ_artifact_bytes_total", "direction" => "out").increment(opened.size_bytes);
     let headers = [
         (CONTENT_TYPE, CONTENT.to_owned()),
-        (CONTENT_LENGTH, size_bytes.to_string()),
+        (CONTENT_LENGTH, opened.size_bytes.to_string()),
         (CACHE_CONTROL, "private".to_owned()),
     ];
-    Ok((headers, Body::from_stream(ReaderStream::with_capacity(file, 64 * 1024))).into_response())
+    Ok((headers, Body::from_stream(opened.into_stream())).into_response())
 }
 
 /// The uploader withdraws its bytes; they are deleted once nobody else has uploaded the same.

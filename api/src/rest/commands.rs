@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::auth::Signer;
+use crate::erasure;
 use crate::server::ServerState;
 use crate::server::body::read_body;
 use crate::server::metrics::record_answer;
@@ -95,8 +96,20 @@ pub(crate) async fn command(
     // Judged after the signature: a stranger's garbage is unauthenticated first of all.
     let command =
         decoded.map_err(|error| Problem::new("UB103", format!("the body is not a CommandBody: {error}")))?;
+    let erased = match &command.kind {
+        Some(Kind::EraseSubject(erase)) => erasure::hashes_of(erase),
+        _ => Vec::new(),
+    };
     let submission = submission(&parts, signer, ledger_id, command, bytes, None)?;
     let answer = submit(&state, submission).await?;
+    if answer.is_ok() && !erased.is_empty() {
+        // Not left half done when the asker goes away.
+        let carried_out = tokio::spawn(async move {
+            let now_us = state.pipeline.now_us();
+            erasure::carry_out(&state.store, &state.reader, ledger_id, &erased, now_us).await
+        });
+        carried_out.await??;
+    }
     Ok(respond(&parts.headers, &answer))
 }
 
@@ -225,6 +238,7 @@ pub(crate) fn kind_name(body: &CommandBody) -> &'static str {
         Some(Kind::ClosePeriod(_)) => "close_period",
         Some(Kind::SendAcross(_)) => "send_across",
         Some(Kind::ReceiveAcross(_)) => "receive_across",
+        Some(Kind::EraseSubject(_)) => "erase_subject",
     }
 }
 

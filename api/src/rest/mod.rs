@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod artifacts;
 pub mod commands;
+pub(crate) mod erasure;
 pub(crate) mod info;
 pub(crate) mod ledgers;
 pub(crate) mod log;
@@ -35,6 +36,7 @@ use crate::server::ServerState;
         artifacts::upload,
         artifacts::download,
         artifacts::erase,
+        erasure::erasure,
         agents::agent,
         receipts::receipt,
         orders::evidence,
@@ -99,6 +101,7 @@ pub(crate) fn router() -> Router<Arc<ServerState>> {
         .route("/v1/forest/log/checkpoint", get(log::forest_checkpoint))
         .route("/v1/forest/log/tile/{*tile}", get(log::forest_tile))
         .route("/v1/ledgers/{ledger_id}/receipts", get(receipts::receipts))
+        .route("/v1/erasure", get(erasure::erasure))
         .route("/v1/agents/{agent_id}", get(agents::agent))
         .route("/v1/receipts/{receipt}", get(receipts::receipt))
         .route("/v1/orders/{order_id}/evidence", get(orders::evidence))
@@ -131,13 +134,14 @@ mod tests {
             ("/v1/forest/consistency", &["get"]),
             ("/v1/forest/proof", &["get"]),
             ("/v1/forest/log/tile/{tile}", &["get"]),
+            ("/v1/erasure", &["get"]),
             ("/v1/artifacts/{hash}", &["put", "get", "delete"]),
         ] {
             for method in methods {
                 assert!(document["paths"][path][method].is_object(), "{method} {path}");
             }
         }
-        assert_eq!(document["paths"].as_object().unwrap().len(), 15);
+        assert_eq!(document["paths"].as_object().unwrap().len(), 16);
         let responses = document["paths"]
             .as_object()
             .unwrap()

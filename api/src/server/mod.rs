@@ -42,18 +42,22 @@ pub struct ServerOptions {
     /// Scheme and authority under which others reach it, as in `https://market.example`; needed behind a proxy or a host
     /// name, since signatures name the full URL. The address that it listens on is always taken.
     pub public_url: Option<String>,
-    /// Where artifacts are kept.
+    /// Where artifacts are kept, sealed.
     pub artifacts_dir: PathBuf,
+    /// Where the keys that they are sealed under are kept.
+    pub artifact_keys_dir: PathBuf,
     /// Largest artifact, bytes.
     pub artifact_bytes_max: u64,
 }
 
 impl ServerOptions {
-    /// Artifacts in `artifacts_dir`, everything else as usual.
+    /// Artifacts in `artifacts_dir`, their keys in `artifact-keys` beside it, everything else as usual.
     pub fn new(artifacts_dir: impl Into<PathBuf>) -> Self {
+        let artifacts_dir = artifacts_dir.into();
         Self {
             public_url: None,
-            artifacts_dir: artifacts_dir.into(),
+            artifact_keys_dir: artifacts_dir.with_file_name(artifacts::KEYS),
+            artifacts_dir,
             artifact_bytes_max: artifacts::BYTES_MAX,
         }
     }
@@ -115,8 +119,9 @@ impl ServerState {
     pub fn new(pipeline: Pipeline, reader: Reader, options: ServerOptions) -> Result<Arc<Self>, StartError> {
         let metrics = metrics::install();
         let authority = Authority::new(options.public_url.as_deref()).map_err(StartError::PublicUrl)?;
-        let store = Store::open(&options.artifacts_dir, options.artifact_bytes_max)
-            .map_err(|source| StartError::Store { path: options.artifacts_dir.clone(), source })?;
+        let store =
+            Store::open(&options.artifacts_dir, &options.artifact_keys_dir, options.artifact_bytes_max)
+                .map_err(|source| StartError::Store { path: options.artifacts_dir.clone(), source })?;
         Ok(Arc::new(Self {
             hub: Hub::start(&pipeline),
             gate: Gate::new(reader.clone(), authority),

@@ -205,6 +205,7 @@ pub fn hint(code: &str) -> &'static str {
         }
         "UI208" => "Set the clock, sign again and send at once.",
         "UI209" => "Digest the exact bytes that are sent: Content-Digest: sha-256=:base64:.",
+        "UM410" => "Whoever still has the bytes, and needs them here, may upload them again.",
         "UM702" => "Deposit first, or ask for less.",
         _ => match code.as_bytes().get(2) {
             Some(b'1') => "Correct the request and send it as a new one.",

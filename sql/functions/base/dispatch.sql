@@ -31,6 +31,7 @@ begin
     when 'close_period' then ledger.close_period(p_ctx, p_args)
     when 'send_across' then ledger.send_across(p_ctx, p_args)
     when 'receive_across' then ledger.receive_across(p_ctx, p_args)
+    when 'erase_subject' then artifacts.erase_subject(p_ctx, p_args)
     else base.refusal('UB101', 'agent', p_ctx.actor_id, 'unknown kind of command: ' || left(p_kind, 64))
   end;
 end $$;
