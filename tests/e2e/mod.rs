@@ -1,6 +1,7 @@
 //! Whole runs of the built `econ`: what a stranger types, and what may befall it.
 
 mod backup;
+mod backup_artifacts;
 mod backup_logical;
 mod backup_wal;
 mod books_cli;

@@ -23,7 +23,7 @@ pub(crate) struct BackupArgs {
     /// A dump, for another major version of PostgreSQL or another server, instead of the cluster's files
     #[arg(long)]
     logical: bool,
-    /// Put the artifacts in too; what is erased later stays in this set
+    /// Put the artifacts in too, sealed; their keys go to artifact-keys/ beside the sets, and leave it once they are erased
     #[arg(long)]
     artifacts: bool,
     /// Copy the private keys to this folder, which must lie apart from the backups; without it no key leaves the data dir

@@ -80,7 +80,9 @@ pub(super) async fn forget_erased(
     let mut gone: BTreeMap<i32, Vec<(Vec<u8>, String)>> = BTreeMap::new();
     for file in files::Tree::of(&mirror)?.files {
         let mut parts = file.splitn(3, '/');
-        let (Some(ledger_id), Some(_), Some(hash)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(ledger_id), Some(_), Some(hash)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         let (Ok(ledger_id), Ok(hash)) = (ledger_id.parse(), hex::decode(hash)) else { continue };
         if !own.join(&file).exists() {
             gone.entry(ledger_id).or_default().push((hash, file));
@@ -148,7 +150,8 @@ pub(super) fn put_in_place(staging: &Staging) -> Result<(), BackupError> {
         }
         for file in tree.files.iter().filter(|file| !to.join(file).exists()) {
             let target = to.join(file);
-            std::fs::rename(from.join(file), &target).map_err(ClusterError::io("cannot rename to", target))?;
+            std::fs::rename(from.join(file), &target)
+                .map_err(ClusterError::io("cannot rename to", target))?;
         }
         files::sync_tree(&to, &files::Tree::of(&to)?)?;
     }
