@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::copies::{
-    Buyer, Copies, below, copy_tree, flip, last_seq, lose, refused, restored, size, spawn, verified,
+    Buyer, Copies, below, copy_tree, flip, last_seq, lose, lost_promises, refused, restored, size, spawn,
+    verified,
 };
 use crate::support::program::{Folder, both, ended, interrupt, must, open_market, say, summary, until};
 
@@ -81,9 +82,10 @@ async fn a_copy_of_a_busy_market_is_whole_and_what_came_after_it_is_missed_and_g
     let back_again = copies.restored(&back, &[&with[..], &["--accept-loss"]].concat()).await;
     assert_eq!(back_again["losses"][0]["promised"].as_u64(), Some(promised), "{back_again}");
     // The old promise is kept as evidence, and the new checkpoint states what became of it.
-    let lost = std::fs::read(back.file(&format!("checkpoints/ledger-1.lost-{promised}.checkpoint"))).unwrap();
-    assert_eq!(lost, std::fs::read(&outside).unwrap());
-    let root = String::from_utf8(lost).unwrap().lines().nth(2).unwrap().to_owned();
+    let mut kept_promises = lost_promises(&back, promised);
+    let (Some(lost), true) = (kept_promises.pop(), kept_promises.is_empty()) else { panic!("{promised}") };
+    assert_eq!(lost, std::fs::read_to_string(&outside).unwrap());
+    let root = lost.lines().nth(2).unwrap().to_owned();
     let statement = format!("restored {kept} {promised} {root}");
     let current = || std::fs::read_to_string(back.file("checkpoints/ledger-1.checkpoint")).unwrap();
     assert!(current().lines().any(|line| line == statement), "{}", current());
@@ -282,6 +284,19 @@ async fn a_folder_for_backups_in_the_data_dir_is_refused_and_so_are_keys_beside_
     let (to, keys) = (copies.backups(), format!("{}/keys", copies.backups()));
     let said = say(&["backup", "--data-dir", market.text(), "--to", &to, "--keys-to", &keys]).await;
     assert!(said.status.code() == Some(2) && both(&said).contains("UB125"), "{}", both(&said));
+    let inside = market.file("keys-too");
+    let said = say(&["backup", "--data-dir", market.text(), "--to", &to, "--keys-to", &inside]).await;
+    assert!(said.status.code() == Some(2) && both(&said).contains("UB125"), "{}", both(&said));
+    assert!(copies.sets().is_empty());
+    // Keys that are there and cannot be used are no reason for a set that nobody vouches for.
+    let secret_key = std::path::PathBuf::from(market.file("keys/operator.pem"));
+    let mode = |mode| {
+        std::fs::set_permissions(&secret_key, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(0o644);
+    let said = say(&["backup", "--data-dir", market.text(), "--to", &to]).await;
+    assert!(said.status.code() == Some(2) && both(&said).contains("UI111"), "{}", both(&said));
+    mode(0o600);
     assert!(copies.sets().is_empty());
     // No private key is in a set.
     must(&["backup", "--data-dir", market.text(), "--to", &to]).await;

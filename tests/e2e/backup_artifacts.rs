@@ -47,10 +47,10 @@ async fn what_is_erased_opens_from_no_set_after_the_next_backup_and_everything_e
     copies.make(&market, &["--artifacts"]).await;
     assert_eq!(names(&mirror), after);
 
-    // The first set, which knows of no erasing, and no checkpoint that does.
+    // The first set, which knows of no erasing.
     lose(&market);
     let first = copies.sets()[0].to_str().unwrap().to_owned();
-    let back = restored(&copies.restore_from(&first, &market, &[]).await);
+    let back = restored(&copies.restore_from(&first, &market, &["--accept-loss"]).await);
     assert_eq!(back["unreadable"], 2, "{back}");
     assert_eq!(names(&own), after);
     let (server, url) = open_market(&market).await;

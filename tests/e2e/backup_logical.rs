@@ -155,7 +155,7 @@ async fn an_external_database_is_dumped_and_restored_without_a_superuser_and_has
     let (market, copies) = (Folder::new(), Copies::new());
     let (first, second) = (url("first"), url("second"));
     let (server, api) = open_market_with(&market, &["--database-url", &first]).await;
-    Buyer::register(&market, &api).await;
+    let buyer = Buyer::register(&market, &api).await;
 
     let (to, keys) = (copies.backups(), copies.keys());
     let backup =
@@ -164,8 +164,26 @@ async fn an_external_database_is_dumped_and_restored_without_a_superuser_and_has
     assert!(!base.status.success() && both(&base).contains("UB608"), "{}", both(&base));
     let dump = say(&[&backup[..], &["--logical"]].concat()).await;
     assert!(dump.status.success(), "{}", both(&dump));
+    buyer.deposit(&market, 5, "after").await;
     interrupt(&server);
     assert!(ended(server).await.status.success());
+
+    // Refused after it was loaded: nothing stays there.
+    let (back, later) = (Folder::new(), market.file("checkpoints/ledger-1.checkpoint"));
+    let with = ["--database-url", second.as_str(), "--checkpoint", later.as_str()];
+    copies.refused(&back, "UR601", &with).await;
+    let db = connect(&cluster.config("second", cluster.superuser())).await;
+    let left = "select nspname::text from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'public')";
+    assert!(rows(&db, left).await.is_empty(), "{:?}", rows(&db, left).await);
+    drop(db);
+    let lossy = Folder::new();
+    restored(&copies.restore(&lossy, &[&with[..], &["--accept-loss"]].concat()).await);
+    let drop_it = "drop database second with (force)";
+    superuser.batch_execute(drop_it).await.unwrap();
+    superuser
+        .batch_execute("create database second owner econ_login encoding 'UTF8' template template0")
+        .await
+        .unwrap();
 
     let back = Folder::new();
     // Not over a database that holds something.

@@ -38,7 +38,7 @@ fn actions(said: &Value) -> Vec<(String, String)> {
 #[tokio::test]
 async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hold() {
     let folder = Folder::new();
-    folder.played(8).await;
+    folder.played(12).await;
     let data_dir = ["--data-dir", folder.text()];
     let books = folder.books().await;
     let sql = "select concat_ws(' ', order_id, buyer_id, encode(input_hash, 'hex'), encode(output_hash, 'hex')) from market.orders \
@@ -47,9 +47,10 @@ async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hol
     books.close().await;
     let words: Vec<&str> = settled[0].split(' ').collect();
     let [order, _, input, output] = words[..] else { panic!("{words:?}") };
-    let of_another: Vec<&str> = settled.last().unwrap().split(' ').collect();
-    let (buyer, bought) = (of_another[1], of_another[3]);
-    assert_ne!(of_another[0], order);
+    // Two more, of two buyers.
+    let more: Vec<Vec<&str>> = settled[1..].iter().map(|row| row.split(' ').collect()).collect();
+    let (buyer, bought) = (more[0][1], more[0][3]);
+    let of_another = more.iter().find(|words| words[1] != buyer).expect("two buyers");
     let before = stored(&folder);
     let there = |hash: &str| stored(&folder).iter().filter(|path| path.contains(hash)).count();
     assert_eq!((there(input), there(output)), (2, 2), "each has its file and its key");
@@ -128,10 +129,7 @@ async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hol
     let said = ended(market).await;
     assert!(said.status.success(), "{}", both(&said));
     // Killed with the server while files go: whatever was left, the next one finishes.
-    let (order, [input, output]) = {
-        let words: Vec<&str> = settled[1].split(' ').collect();
-        (words[0], [words[2], words[3]])
-    };
+    let (order, [input, output]) = (of_another[0], [of_another[2], of_another[3]]);
     assert_eq!(there(input), 2, "its buyer is another");
     let (market, _) = open_market(&folder).await;
     let erasing = econ([&["erase", order], &data_dir[..]].concat())

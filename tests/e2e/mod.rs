@@ -3,6 +3,7 @@
 mod backup;
 mod backup_artifacts;
 mod backup_logical;
+mod backup_losses;
 mod backup_wal;
 mod books_cli;
 mod cli;

@@ -112,6 +112,14 @@ pub fn below(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// The promises of this size that restores gave up and kept.
+pub fn lost_promises(folder: &Folder, size: u64) -> Vec<String> {
+    let start = format!("ledger-1.lost-{size}-");
+    let all = below(Path::new(&folder.file("checkpoints"))).into_iter();
+    let lost = all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&start));
+    lost.map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
 /// Insists that it succeeded.
 pub fn restored(said: &Output) -> Value {
     assert!(said.status.success(), "{}", both(said));

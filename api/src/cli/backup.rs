@@ -39,10 +39,10 @@ pub(crate) async fn run(args: BackupArgs) -> Outcome {
     let data_dir = args.place.data_dir()?;
     let repository = Repository::open(&args.to, &data_dir)?;
     let keys = data_dir.join("keys");
-    // A set that nobody vouches for is better than none.
-    let house = House::load(&keys).ok();
+    // A set that nobody vouches for is better than none; but keys that are there and cannot be read are a mistake.
+    let house = keys.join("receipt.pem").exists().then(|| House::load(&keys)).transpose()?;
     if let Some(to) = &args.keys_to {
-        copy_keys(&keys, to, &repository)?;
+        copy_keys(&data_dir, to, &repository)?;
     }
     let database = Database::open(&args.place).await?;
     let source = source_of(&database, &args.place);
@@ -144,7 +144,8 @@ fn tell(args: &BackupArgs, made: &Made, signed: bool, removable: &[Removable], k
 }
 
 /// The four key files, each whole and 0600, in a folder that is not where the backups are.
-fn copy_keys(keys: &Path, to: &Path, repository: &Repository) -> Outcome {
+fn copy_keys(data_dir: &Path, to: &Path, repository: &Repository) -> Outcome {
+    let keys = &data_dir.join("keys");
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to);
     made.map_err(Failure::io("cannot create", to))?;
     let to = to.canonicalize().map_err(Failure::io("cannot resolve", to))?;
@@ -156,6 +157,14 @@ fn copy_keys(keys: &Path, to: &Path, repository: &Repository) -> Outcome {
                 to.display()
             ),
         ));
+    }
+    let data_dir = data_dir.canonicalize().map_err(Failure::io("cannot resolve", data_dir))?;
+    if to.starts_with(&data_dir) {
+        let why = format!(
+            "{} lies in the data dir: what destroys that takes them along. Name another folder",
+            to.display()
+        );
+        return Err(Failure::new("UB125", why));
     }
     House::load(keys)?;
     for name in ["operator.pem", "service.pem", "verifier.pem", "receipt.pem"] {

@@ -35,6 +35,9 @@ pub(crate) struct RestoreArgs {
     /// Your word that commands which were promised to others may be lost
     #[arg(long)]
     accept_loss: bool,
+    /// Leave out archived WAL from its first damage on, and go as far as it is whole
+    #[arg(long)]
+    up_to_damage: bool,
     /// Take a set that nobody vouches for: whoever could write to it can run programs here
     #[arg(long)]
     unsigned: bool,
@@ -63,6 +66,7 @@ pub(crate) async fn run(args: RestoreArgs) -> Outcome {
         checkpoints: args.checkpoint.clone(),
         unsigned: args.unsigned,
         word: args.accept_loss.then_some(LossAccepted),
+        up_to_damage: args.up_to_damage,
         pg_bin: args.place.pg_bin.clone(),
         external: external.as_ref().map(|external| external.login_config()),
     };
@@ -140,12 +144,19 @@ fn tell(args: &RestoreArgs, restored: &Restored, report: Option<&Report>) {
     for loss in &restored.losses {
         let word = if loss.is_of_commands() { ", by your word" } else { "; no command is among them" };
         say(format_args!(
-            "lost      {}{word}; every checkpoint will say so, and {} is kept",
+            "lost      {}{word}; every checkpoint will say so, and the promise is kept in checkpoints/ (found in {})",
             loss.what(),
             loss.place
         ));
     }
-    if !restored.losses.iter().any(Loss::is_of_commands) {
+    if let Some(damage) = &restored.damage {
+        say(format_args!("left out  WAL from the first damage on: {damage}"));
+    }
+    if restored.compared == 0 {
+        say(
+            "compared  with nothing: no checkpoint was found, or no receipt key to believe one by. What is missing, nobody can say",
+        );
+    } else if !restored.losses.iter().any(Loss::is_of_commands) {
         say(format_args!(
             "compared  with {} checkpoints: none promises more commands. What nobody kept a checkpoint of, nobody can miss here",
             restored.compared

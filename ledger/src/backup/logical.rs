@@ -43,6 +43,26 @@ pub(super) async fn is_empty(admin: &Config) -> Result<bool, BackupError> {
     Ok(connect(admin).await?.query_one(question, &[&schemas]).await?.try_get(0)?)
 }
 
+/// Which database that is, in words that are the same the next time.
+pub(super) fn identity(admin: &Config) -> String {
+    format!("{:?} {:?} {:?}", admin.get_hosts(), admin.get_ports(), admin.get_dbname())
+}
+
+/// Removes everything of ours from a database that a restore has loaded, and that was empty before.
+pub(super) async fn clear(admin: &Config) -> Result<(), BackupError> {
+    let client = connect(admin).await?;
+    let mut schemas = SCHEMAS.to_vec();
+    schemas.push(MIGRATIONS);
+    let question = "select quote_ident(nspname), quote_ident(pg_get_userbyid(nspowner)) from pg_catalog.pg_namespace where nspname = any ($1)";
+    let mut script = "begin; ".to_owned();
+    for row in client.query(question, &[&schemas]).await? {
+        let (schema, owner): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        script.push_str(&format!("set local role {owner}; drop schema {schema} cascade; reset role; "));
+    }
+    script.push_str("commit");
+    Ok(client.batch_execute(&script).await?)
+}
+
 /// Restores a dump into an empty database, in one transaction, and loads this program's functions and views.
 pub(super) async fn restore(
     admin: &Config,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proto::keys::{KeyPair, PublicKey};
-use proto::merkle::TreeHash;
+use proto::merkle::{Frontier, TreeHash};
 use proto::note::{Checkpoint, NoteName, StatedLoss, parse_and_verify, sign_checkpoint_with, stated_losses};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -62,6 +62,8 @@ impl Loss {
 pub(super) struct Outside {
     pub(super) place: String,
     pub(super) note: String,
+    /// Whether somebody named it or vouches for it; what lies in a folder for backups may be anybody's and is passed over then.
+    pub(super) vouched: bool,
 }
 
 impl Outside {
@@ -71,13 +73,34 @@ impl Outside {
     }
 }
 
-/// Every `ledger-<n>.checkpoint` and `forest.checkpoint` in a folder.
+/// Every `ledger-<n>.checkpoint` and `forest.checkpoint` in a data dir's folder, and those that an earlier restore gave up.
 pub(super) fn in_folder(dir: &Path) -> Result<Vec<Outside>, BackupError> {
+    checkpoints(dir)?.iter().map(|path| in_file(path)).collect()
+}
+
+/// Every checkpoint in a folder for backups, of whatever set or stretch of WAL: what was promised does not depend on which set
+/// is restored.
+pub(super) fn in_repository(dir: &Path) -> Result<Vec<Outside>, BackupError> {
+    let mut found = Vec::new();
+    for (parent, below) in [("sets", "checkpoints"), ("wal", "")] {
+        for name in names(&dir.join(parent))? {
+            for path in checkpoints(&dir.join(parent).join(name).join(below)).unwrap_or_default() {
+                match in_file(&path) {
+                    Ok(outside) => found.push(Outside { vouched: false, ..outside }),
+                    Err(error) => {
+                        tracing::warn!(%error, "a checkpoint in the folder for backups is passed over")
+                    }
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn checkpoints(dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
     let log = |name: &String| name.starts_with("ledger-") || name.starts_with("forest.");
     let checkpoint = |name: &String| log(name) && name.ends_with(".checkpoint");
-    // Those that were given up by an earlier restore are kept beside as `ledger-<n>.lost-<size>.checkpoint`.
-    let current = |name: &String| checkpoint(name) && !name.contains(".lost-");
-    names(dir)?.into_iter().filter(current).map(|name| in_file(&dir.join(name))).collect()
+    Ok(names(dir)?.into_iter().filter(checkpoint).map(|name| dir.join(name)).collect())
 }
 
 /// One file.
@@ -85,7 +108,7 @@ pub(super) fn in_file(path: &Path) -> Result<Outside, BackupError> {
     let bytes = files::read_small(path)?;
     let place = path.display().to_string();
     match String::from_utf8(bytes) {
-        Ok(note) => Ok(Outside { place, note }),
+        Ok(note) => Ok(Outside { place, note, vouched: true }),
         Err(_) => Err(BackupError::new("UR906", format!("{place} is not a checkpoint: it is no text"))),
     }
 }
@@ -121,6 +144,25 @@ impl Verdict {
             lost_notes: BTreeMap::new(),
             stated: BTreeMap::new(),
         }
+    }
+
+    fn logs(&self) -> impl Iterator<Item = &LedgerState> {
+        self.ledgers.iter().chain(&self.forest)
+    }
+
+    fn lines(&self, ledger_id: u32) -> &[StatedLoss] {
+        self.stated.get(&ledger_id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether no checkpoint that the log agrees with states every loss of before.
+    fn must_sign(&self, ledger_id: u32) -> bool {
+        let agreed = self.agreed.get(&ledger_id).map(|(_, note)| stated_losses([note.as_str()]));
+        self.lines(ledger_id).iter().any(|loss| agreed.as_ref().is_none_or(|agreed| !agreed.contains(loss)))
+    }
+
+    /// Whether the receipt key has to state something.
+    pub(super) fn has_to_state(&self) -> bool {
+        !self.losses.is_empty() || self.logs().any(|log| self.must_sign(log.ledger_id))
     }
 
     /// The question to the operator, one line per ledger that lacks commands; none: nothing has to be asked. A forest alone is
@@ -161,22 +203,24 @@ pub(super) async fn compare(
     key: &PublicKey,
 ) -> Result<Verdict, BackupError> {
     let mut verdict = Verdict::uncompared(ledgers);
-    verdict.forest = forest(api).await?;
-    // A database that is older than its forest makes it anew; what was promised of it is kept as lost.
-    let unmade = match (&verdict.forest, verdict.ledgers.first()) {
-        (None, Some(first)) => Some(crate::pipeline::forest_name(&first.origin)),
-        _ => None,
+    verdict.forest = match (forest(api).await?, verdict.ledgers.first()) {
+        // A database from before its forest was made: an empty one, which may have been promised more.
+        (None, Some(first)) => Some(LedgerState {
+            ledger_id: FOREST,
+            origin: crate::pipeline::forest_name(&first.origin),
+            size: 0,
+            root: hex::encode(Frontier::new().root().0),
+            last_time_us: None,
+        }),
+        (forest, _) => forest,
     };
-    let (of_no_forest, outside): (Vec<_>, Vec<_>) =
-        outside.iter().partition(|found| unmade.is_some() && found.origin() == unmade.as_deref());
-    for found in of_no_forest {
-        verdict.lost_notes.insert("forest.lost.checkpoint".to_owned(), found.note.clone());
-    }
-    let logs: Vec<LedgerState> = verdict.ledgers.iter().chain(&verdict.forest).cloned().collect();
-    let of_none = |found: &&&Outside| logs.iter().all(|log| found.origin() != Some(&log.origin));
-    if let Some(found) = outside.iter().find(of_none) {
+    let logs: Vec<LedgerState> = verdict.logs().cloned().collect();
+    for found in outside.iter().filter(|found| logs.iter().all(|log| found.origin() != Some(&log.origin))) {
         let message = format!("the checkpoint in {} is of no log in this backup", found.place);
-        return Err(BackupError::new("UR906", message));
+        if found.vouched {
+            return Err(BackupError::new("UR906", message));
+        }
+        tracing::warn!("{message}: it is passed over");
     }
     for ledger in logs {
         let origin: NoteName = name_of(&ledger)?;
@@ -184,38 +228,63 @@ pub(super) async fn compare(
         let inside = api.query_opt("select note from receipts.read_checkpoint($1)", &[&id]).await?;
         let inside: Option<String> = inside.map(|row| row.try_get(0)).transpose()?;
         let inside = inside.filter(|note| parse_and_verify(note, &origin, key).is_ok());
-        let known = stated_losses(inside.as_deref());
-        let own = outside.iter().filter(|found| found.origin() == Some(origin.as_str()));
-        let mut worst: Option<Loss> = None;
-        for found in own.clone() {
-            let promise = parse_and_verify(&found.note, &origin, key)
-                .map_err(|error| BackupError::new("UR906", format!("{}: {error}", found.place)))?;
-            verdict.compared += 1;
-            let loss = Loss {
-                ledger_id: ledger.ledger_id,
-                kept: ledger.size,
-                promised: promise.size,
-                root: BASE64.encode(promise.root.0),
-                place: found.place.clone(),
-            };
-            if promise.size > ledger.size {
-                let name = match ledger.ledger_id {
-                    FOREST => format!("forest.lost-{}.checkpoint", promise.size),
-                    id => format!("ledger-{id}.lost-{}.checkpoint", promise.size),
-                };
-                verdict.lost_notes.insert(name, found.note.clone());
-                if worst.as_ref().is_none_or(|worst| worst.promised < loss.promised) {
-                    worst = Some(loss);
+        let mut own = Vec::new();
+        for found in outside.iter().filter(|found| found.origin() == Some(origin.as_str())) {
+            match parse_and_verify(&found.note, &origin, key) {
+                Ok(promise) => own.push((found, promise)),
+                Err(error) if found.vouched => {
+                    return Err(BackupError::new("UR906", format!("{}: {error}", found.place)));
                 }
-                continue;
+                Err(error) => tracing::warn!(place = found.place, %error, "a checkpoint is passed over"),
             }
-            if root_at(api, id, promise.size).await? == Some(promise.root) {
-                let agreed = verdict.agreed.entry(ledger.ledger_id).or_default();
-                if promise.size >= agreed.0 {
-                    *agreed = (promise.size, found.note.clone());
+        }
+        let said = own.iter().map(|(found, _)| found.note.as_str()).chain(inside.as_deref());
+        let stated = stated_losses(said);
+        for loss in stated.iter().filter(|loss| loss.promised <= ledger.size) {
+            if root_at(api, id, loss.promised).await? == Some(loss.root) {
+                return Err(BackupError::new(
+                    "UR903",
+                    format!(
+                        "the restored log {origin} is the branch that an earlier restore gave up from size {} on: name a set that was \
+                         made after that restore, or a moment before it",
+                        loss.kept
+                    ),
+                ));
+            }
+        }
+        // Promises of a branch that was given up by word, and that the log states ever since, are not missed again.
+        let given_up = |promise: &Checkpoint, note: &str| {
+            let own = stated_losses([note]);
+            let of = |loss: &&StatedLoss| loss.kept < promise.size && promise.size <= loss.promised;
+            stated.iter().filter(of).any(|loss| !own.contains(loss))
+        };
+        let mut worst: Option<Loss> = None;
+        for (found, promise) in &own {
+            verdict.compared += 1;
+            if promise.size > ledger.size {
+                if given_up(promise, &found.note) {
+                    continue;
                 }
-            } else if !known.iter().any(|known| (known.promised, known.root) == (promise.size, promise.root))
-            {
+                verdict.lost_notes.insert(lost_name(ledger.ledger_id, promise), found.note.clone());
+                if worst.as_ref().is_none_or(|worst| worst.promised < promise.size) {
+                    worst = Some(Loss {
+                        ledger_id: ledger.ledger_id,
+                        kept: ledger.size,
+                        promised: promise.size,
+                        root: BASE64.encode(promise.root.0),
+                        place: found.place.clone(),
+                    });
+                }
+            } else if root_at(api, id, promise.size).await? == Some(promise.root) {
+                let said = |note: &str| (promise.size, stated_losses([note]).len());
+                let agreed = verdict.agreed.get(&ledger.ledger_id);
+                let better = |(size, note): &(u64, String)| {
+                    said(&found.note) >= (*size, stated_losses([note.as_str()]).len())
+                };
+                if agreed.is_none_or(better) {
+                    verdict.agreed.insert(ledger.ledger_id, (promise.size, found.note.clone()));
+                }
+            } else if !given_up(promise, &found.note) {
                 return Err(BackupError::new(
                     "UR903",
                     format!(
@@ -226,11 +295,19 @@ pub(super) async fn compare(
                 ));
             }
         }
-        let said = own.map(|found| found.note.as_str()).chain(inside.as_deref());
-        verdict.stated.insert(ledger.ledger_id, stated_losses(said));
+        verdict.stated.insert(ledger.ledger_id, stated);
         verdict.losses.extend(worst);
     }
     Ok(verdict)
+}
+
+/// Where a promise that a restore gave up is kept: a name for each, so that none takes another's place.
+fn lost_name(ledger_id: u32, promise: &Checkpoint) -> String {
+    let root = hex::encode(&promise.root.0[..4]);
+    match ledger_id {
+        FOREST => format!("forest.lost-{}-{root}.checkpoint", promise.size),
+        id => format!("ledger-{id}.lost-{}-{root}.checkpoint", promise.size),
+    }
 }
 
 async fn forest(api: &Client) -> Result<Option<LedgerState>, BackupError> {
@@ -275,24 +352,26 @@ pub(super) fn to_keep(
         let path: PathBuf = crate::pipeline::checkpoint_path(Path::new(""), ledger_id);
         path.display().to_string()
     };
-    for (ledger_id, (_, note)) in &verdict.agreed {
-        notes.insert(file(*ledger_id), note.clone());
-    }
-    for loss in &verdict.losses {
-        let said = word.is_some() || !loss.is_of_commands();
+    for log in verdict.logs() {
+        let id = log.ledger_id;
+        let loss = verdict.losses.iter().find(|loss| loss.ledger_id == id);
+        let lines = verdict.lines(id);
+        let agreed = verdict.agreed.get(&id).map(|(_, note)| note);
+        if loss.is_none() && !verdict.must_sign(id) {
+            notes.extend(agreed.map(|note| (file(id), note.clone())));
+            continue;
+        }
+        let said = word.is_some() || loss.is_none_or(|loss| !loss.is_of_commands());
         let (true, Some(key)) = (said, key) else {
             return Err(BackupError::new("UR601", verdict.question().join("; ")));
         };
-        let mut logs = verdict.ledgers.iter().chain(&verdict.forest);
-        let Some(ledger) = logs.find(|ledger| ledger.ledger_id == loss.ledger_id) else {
-            continue;
-        };
-        let root = ledger.root.parse().map_err(|_| BackupError::new("UR904", "a log's root is no hash"))?;
-        let checkpoint = Checkpoint { origin: name_of(ledger)?, size: ledger.size, root };
-        let earlier = verdict.stated.get(&loss.ledger_id).into_iter().flatten();
-        let mut lines: Vec<String> = earlier.map(StatedLoss::to_string).collect();
-        lines.push(loss.statement()?.to_string());
-        notes.insert(file(loss.ledger_id), sign_checkpoint_with(&checkpoint, &lines, key));
+        let root = log.root.parse().map_err(|_| BackupError::new("UR904", "a log's root is no hash"))?;
+        let checkpoint = Checkpoint { origin: name_of(log)?, size: log.size, root };
+        let mut lines: Vec<String> = lines.iter().map(StatedLoss::to_string).collect();
+        if let Some(loss) = loss {
+            lines.push(loss.statement()?.to_string());
+        }
+        notes.insert(file(id), sign_checkpoint_with(&checkpoint, &lines, key));
     }
     Ok(notes)
 }

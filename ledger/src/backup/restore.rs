@@ -27,6 +27,8 @@ use crate::loader::SQL_RELEASE;
 
 /// What was decided, in the staging folder until all of it is done.
 const DECISION: &str = "decision.json";
+/// Names the external database that a restore loads: if it is killed, the next one may empty it.
+const LOADING: &str = "loading";
 /// Recovery replays for as long as it takes; a Postgres that ends is noticed at once.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 const KEYS: [&str; 4] = ["operator.pem", "service.pem", "verifier.pem", "receipt.pem"];
@@ -59,6 +61,8 @@ pub struct RestoreOptions {
     pub unsigned: bool,
     /// The operator's word for what is lost.
     pub word: Option<LossAccepted>,
+    /// Whether to leave out archived WAL from its first damage on.
+    pub up_to_damage: bool,
     /// Folder of Postgres' programs.
     pub pg_bin: Option<PathBuf>,
     /// An external database, as its login: for logical sets.
@@ -76,6 +80,8 @@ pub struct Restore {
     key: Option<PublicKey>,
     wal: Replayable,
     unreadable: u64,
+    /// The external database that was loaded.
+    external: Option<Config>,
 }
 
 /// A restore that has ended well.
@@ -95,6 +101,8 @@ pub struct Restored {
     pub compared: usize,
     /// WAL segments that were replayed beyond the base.
     pub segments: u64,
+    /// Why archived WAL was left out from there on.
+    pub damage: Option<String>,
     /// Artifacts in the set whose key is not mirrored beside it: erased since, or the mirror was lost.
     pub unreadable: u64,
 }
@@ -157,24 +165,29 @@ impl Restore {
     pub async fn begin(options: RestoreOptions) -> Result<(Restore, Option<Cluster>), BackupError> {
         let staging = Staging::of(&options.data_dir)?;
         refuse_to_overwrite(&staging, &options).await?;
-        install_keys(&staging, options.keys.as_deref())?;
-        let key = trusted_key(&staging, options.unsigned)?;
+        // From here on, whatever is refused, no server makes a new market in this place by mistake.
+        staging.clear().await?;
+        let keys = options.keys.clone().unwrap_or_else(|| staging.data_dir().join("keys"));
+        let key = trusted_key(&keys, options.unsigned)?;
         let vouched = key.filter(|_| !options.unsigned);
-        let (set, repository) = choose(&options, vouched.as_ref())?;
+        let (set, repositories) = choose(&options, vouched.as_ref())?;
         is_fit(&set.manifest, &options)?;
+        install_keys(&staging, options.keys.as_deref())?;
         let mut outside = outside::in_folder(&staging.data_dir().join("checkpoints"))?;
         for path in &options.checkpoints {
             outside.push(outside::in_file(path)?);
         }
-        let stretch = set.manifest.wal.as_ref().and_then(|wal| wal.stretch.as_deref());
-        let stretch = stretch.map(|name| repository.wal().join(name)).filter(|folder| folder.is_dir());
-        if let Some(folder) = &stretch {
-            outside.extend(outside::in_folder(folder)?);
+        for repository in &repositories {
+            outside.extend(outside::in_repository(repository.dir())?);
         }
+        let stretch = set.manifest.wal.as_ref().and_then(|wal| wal.stretch.as_deref());
+        let mut folders = repositories.iter().filter_map(|folder| Some(folder.wal().join(stretch?)));
+        let stretch = folders.find(|folder| folder.is_dir());
         for name in set.hashes.0.keys().filter(|name| name.starts_with("checkpoints/")) {
             let bytes = set.small(name)?.unwrap_or_default();
             let place = set.dir.join(name).display().to_string();
-            outside.push(Outside { place, note: String::from_utf8_lossy(&bytes).into_owned() });
+            let note = String::from_utf8_lossy(&bytes).into_owned();
+            outside.push(Outside { place, note, vouched: true });
         }
         let mut restore = Restore {
             staging,
@@ -185,8 +198,8 @@ impl Restore {
             key,
             wal: Replayable::default(),
             unreadable: 0,
+            external: options.external.clone().filter(|_| set.manifest.kind == Kind::Logical),
         };
-        restore.staging.clear().await?;
         let begun = match set.manifest.kind {
             Kind::Base => restore.recover(set, stretch, vouched, &options).await.map(Some),
             Kind::Logical => restore.load(set, &options).await,
@@ -206,8 +219,14 @@ impl Restore {
         &self.set
     }
 
-    /// Frees the space. What stays is the empty staging folder, so that nobody starts a new market here by mistake.
+    /// Frees the space, in an external database as well. What stays is the empty staging folder, so that nobody starts a new market here by mistake.
     pub async fn abandon(&self) {
+        if let Some(external) = &self.external
+            && let Err(error) = logical::clear(external).await
+        {
+            tracing::warn!(%error, "the external database could not be emptied: make it anew before the next try");
+            return;
+        }
         if let Err(error) = self.staging.clear().await {
             tracing::warn!(%error, "the staging folder could not be emptied");
         }
@@ -262,7 +281,7 @@ impl Restore {
 
     fn notes(&self, verdict: &Verdict) -> Result<BTreeMap<String, String>, BackupError> {
         let keys = self.staging.data_dir().join("keys");
-        if verdict.losses.is_empty() {
+        if !verdict.has_to_state() {
             return outside::to_keep(verdict, self.word, None);
         }
         let house = House::load(&keys).map_err(|error| {
@@ -290,6 +309,7 @@ impl Restore {
             losses: verdict.losses,
             compared: verdict.compared,
             segments: self.wal.segments,
+            damage: self.wal.damage.filter(|_| self.target == Target::Latest),
             unreadable: self.unreadable,
         };
         let decision = Decision { restored, lost: verdict.lost_notes, checkpoints };
@@ -334,7 +354,7 @@ impl Restore {
         })
         .await??;
         self.staging.own_pg()?;
-        if self.target == Target::Latest && self.word.is_none() {
+        if self.target == Target::Latest && !options.up_to_damage {
             self.refuse_damage()?;
         }
         match self.target {
@@ -369,7 +389,7 @@ impl Restore {
                 "UB607",
                 format!(
                     "{why}. Without it only what was committed before {} can be restored: name such a moment with --until, find an \
-                     undamaged copy, or say --accept-loss to go as far as it goes",
+                     undamaged copy, or say --up-to-damage to go as far as it goes",
                     self.wal.reached()
                 ),
             )),
@@ -406,6 +426,9 @@ impl Restore {
     /// A dump into a fresh cluster, or into the external database.
     async fn load(&mut self, set: Set, options: &RestoreOptions) -> Result<Option<Cluster>, BackupError> {
         let dump = self.staging.dir().join(logical::DUMP);
+        if let Some(external) = &options.external {
+            files::write_durably(&self.staging.dir().join(LOADING), logical::identity(external).as_bytes())?;
+        }
         let (to, staging) = (dump.clone(), self.staging.dir().to_owned());
         let (set, unreadable) = tokio::task::spawn_blocking(move || {
             let hash = set.hashes.0.get(logical::DUMP);
@@ -470,7 +493,7 @@ fn carry_out(staging: Staging, decision: Decision) -> Result<Restored, BackupErr
         Ok(staging.give(&dir.join(name))?)
     };
     // Evidence first, and never in the place of other evidence.
-    for (name, note) in &decision.lost {
+    for (name, note) in decision.lost.iter().filter(|(name, _)| !checkpoints.join(name).exists()) {
         put(&checkpoints, name, note)?;
     }
     artifacts::put_in_place(&staging)?;
@@ -500,36 +523,41 @@ async fn refuse_to_overwrite(staging: &Staging, options: &RestoreOptions) -> Res
     if staging.data_dir().join("pg").exists() {
         return occupied(format!("the data dir {}", staging.data_dir().display()));
     }
-    match &options.external {
-        Some(external) if !logical::is_empty(external).await? => occupied("the external database".into()),
-        _ => Ok(()),
+    let Some(external) = &options.external else { return Ok(()) };
+    let loading = staging.dir().join(LOADING);
+    if loading.exists() && files::read_small(&loading)? == logical::identity(external).as_bytes() {
+        // What a killed restore loaded there and nobody has proven.
+        logical::clear(external).await?;
     }
+    if logical::is_empty(external).await? { Ok(()) } else { occupied("the external database".into()) }
 }
 
 /// Copies the house's keys into a data dir that has none. Other ones than those that are there are `UB603`.
 fn install_keys(staging: &Staging, from: Option<&Path>) -> Result<(), BackupError> {
     let Some(from) = from else { return Ok(()) };
     let to = staging.data_dir().join("keys");
-    files::make_folder(&to)?;
+    let mut missing = Vec::new();
     for name in KEYS {
-        let key = files::read_small(&from.join(name))?;
-        let path = to.join(name);
-        if path.exists() {
-            if files::read_small(&path)? != key {
-                let message = format!("{} is another key than the one in {}", path.display(), from.display());
-                return Err(BackupError::new("UB603", message));
-            }
-            continue;
+        let (key, path) = (files::read_small(&from.join(name))?, to.join(name));
+        if !path.exists() {
+            missing.push((path, key));
+        } else if files::read_small(&path)? != key {
+            let message = format!("{} is another key than the one in {}", path.display(), from.display());
+            return Err(BackupError::new("UB603", message));
         }
+    }
+    files::make_folder(&to)?;
+    staging.give(&to)?;
+    for (path, key) in missing {
         files::write_durably(&path, &key)?;
+        staging.give(&path)?;
     }
     Ok(())
 }
 
 /// The key that vouches for sets and signs checkpoints. `UB606` when it is missing, unless nobody has to vouch.
-fn trusted_key(staging: &Staging, unsigned: bool) -> Result<Option<PublicKey>, BackupError> {
-    let keys = staging.data_dir().join("keys");
-    match receipt_key(&keys)? {
+fn trusted_key(keys: &Path, unsigned: bool) -> Result<Option<PublicKey>, BackupError> {
+    match receipt_key(keys)? {
         None if !unsigned => Err(BackupError::new(
             "UB606",
             format!(
@@ -542,16 +570,18 @@ fn trusted_key(staging: &Staging, unsigned: bool) -> Result<Option<PublicKey>, B
     }
 }
 
-/// The set that was named, or the best in the folder; and the folder whose WAL goes on from it.
-fn choose(options: &RestoreOptions, key: Option<&PublicKey>) -> Result<(Set, Repository), BackupError> {
+/// The set that was named, or the best in the folder; and the folders for backups: that with the WAL that goes on from it, and its
+/// own.
+fn choose(options: &RestoreOptions, key: Option<&PublicKey>) -> Result<(Set, Vec<Repository>), BackupError> {
     let from = options.from.canonicalize().map_err(|error| {
         BackupError::new("UB413", format!("there is no backup in {}: {error}", options.from.display()))
     })?;
     let one = from.join(MANIFEST).exists();
     let own = if one { from.parent().and_then(Path::parent).unwrap_or(&from) } else { &from };
-    let repository = Repository::at(options.archive.as_deref().unwrap_or(own));
+    let repositories: Vec<Repository> =
+        options.archive.as_deref().into_iter().chain([own]).map(Repository::at).collect();
     if one {
-        return Ok((Set::read(&from, key)?, repository));
+        return Ok((Set::read(&from, key)?, repositories));
     }
     let in_time = |set: &Set| match options.target {
         Target::Latest => true,
@@ -564,7 +594,7 @@ fn choose(options: &RestoreOptions, key: Option<&PublicKey>) -> Result<(Set, Rep
     let wanted = if options.external.is_some() { Kind::Logical } else { Kind::Base };
     let best = sets.iter().rposition(|set| set.manifest.kind == wanted);
     match best.or(sets.len().checked_sub(1)) {
-        Some(best) => Ok((sets.swap_remove(best), repository)),
+        Some(best) => Ok((sets.swap_remove(best), repositories)),
         None => Err(BackupError::new(
             "UB413",
             match had {
@@ -585,6 +615,17 @@ fn is_fit(set: &Manifest, options: &RestoreOptions) -> Result<(), BackupError> {
     }
     if set.kind == Kind::Logical && options.target != Target::Latest {
         return Err(BackupError::new("UB607", "a logical backup is of one moment: leave --until out"));
+    }
+    if let Target::Time(us) = options.target
+        && us < set.finished_at_us
+    {
+        return Err(BackupError::new(
+            "UB607",
+            format!(
+                "{} was made after that moment, and leads to later ones only: name an older set",
+                set.name
+            ),
+        ));
     }
     if options.target != Target::Latest && set.wal.as_ref().is_none_or(|wal| wal.stretch.is_none()) {
         return Err(BackupError::new(

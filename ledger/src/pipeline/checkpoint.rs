@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use proto::merkle::TreeHash;
 use proto::note::{
-    Checkpoint, NoteName, StatedLoss, parse_and_verify, parse_timed, sign_timed_checkpoint_with,
+    Checkpoint, NoteName, StatedLoss, parse_and_verify, parse_timed, read_unverified,
+    sign_timed_checkpoint_with,
 };
 use tokio_postgres::{Client, NoTls};
 
@@ -190,7 +191,7 @@ pub(super) async fn check(shared: &Shared, ledger_id: u32) -> Result<(), Error> 
     let result = match origin.as_deref().map(str::parse::<NoteName>) {
         Some(Ok(origin)) => agrees_with_outside(&client, shared, ledger_id, &origin).await.map(drop),
         Some(Err(error)) => Err(error.into()),
-        None if path(&shared.options.checkpoint_dir, ledger_id).exists() => {
+        None if promises_more_than_nothing(&path(&shared.options.checkpoint_dir, ledger_id)) => {
             let log = if ledger_id == FOREST { "forest".to_owned() } else { format!("ledger {ledger_id}") };
             Err(format!("the database holds no {log}, but a checkpoint of one is kept outside it").into())
         }
@@ -202,6 +203,12 @@ pub(super) async fn check(shared: &Shared, ledger_id: u32) -> Result<(), Error> 
         Ok(error) => *error,
         Err(error) => Error::new("UR903", error.to_string()),
     })
+}
+
+/// Whether there is a checkpoint of something. One of an empty log is what a restore leaves to a forest that has to be made anew.
+fn promises_more_than_nothing(path: &Path) -> bool {
+    let empty = |note: String| read_unverified(&note).is_ok_and(|checkpoint| checkpoint.size == 0);
+    path.exists() && !fs::read_to_string(path).is_ok_and(empty)
 }
 
 /// Where the newest checkpoint of a ledger, or of the forest, is kept outside the database.

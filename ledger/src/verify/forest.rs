@@ -3,7 +3,7 @@
 
 use proto::keys::PublicKey;
 use proto::merkle::{Frontier, TreeHash, leaf_hash};
-use proto::note::{Checkpoint, NoteName, parse_and_verify};
+use proto::note::{Checkpoint, NoteName, parse_and_verify, read_unverified};
 use tokio_postgres::Client;
 
 use super::log::check_tiles;
@@ -41,7 +41,9 @@ pub(super) async fn check(
     let name = client.query_opt("select origin from receipts.forests", &[]).await?;
     let name: Option<String> = name.map(|row| row.try_get(0)).transpose()?;
     let Some(name) = name else {
-        if let Some((place, _)) = outside.into_iter().next() {
+        // One of an empty forest is what a restore leaves where it has to be made anew.
+        let of_something = |note: &str| read_unverified(note).is_ok_and(|checkpoint| checkpoint.size > 0);
+        if let Some((place, _)) = outside.into_iter().find(|(_, note)| of_something(note)) {
             let mut lost = First::default();
             lost.note(place, "it is the forest's, and the database has no forest");
             report.add("forest", WHAT, 0, lost.0);
