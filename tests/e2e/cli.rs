@@ -44,6 +44,8 @@ async fn a_buyer_needs_no_other_tool() {
     assert_eq!(json(&deposit).await["facts"]["amount"], "25000000");
     assert!(must(&deposit).await.contains("nothing was added"));
     assert_eq!(wallet(&ask(&["balance"]).await), "25000000");
+    let blank = say(&[&["deposit", &id, "25", "--reference", "wire 1"], &data_dir[..]].concat()).await;
+    assert!(both(&blank).contains("UL1") && both(&blank).contains("reference"), "{}", both(&blank));
     // The buyer's own key deposits nothing.
     let own = buyer(&["deposit", &id, "25", "--reference", "wire-2"]);
     let own = say(&own.iter().map(String::as_str).collect::<Vec<_>>()).await;
