@@ -227,3 +227,20 @@ fn one_maker_at_a_time_and_what_a_killed_one_left_goes() {
     let inside = Repository::open(&data_dir.path().join("x"), data_dir.path()).unwrap_err().to_string();
     assert!(inside.starts_with("UB125"), "{inside}");
 }
+
+#[test]
+fn a_tail_that_ends_before_the_base_does_replaces_nothing_of_the_base() {
+    let archive = Archive::new();
+    let to = archive.dir.path().join("pg_wal");
+    let own = vec![9; 1 << 20];
+    let replayed = |end_lsn: &str| {
+        std::fs::write(to.join(name(4)), &own).unwrap();
+        let range = WalRange { end_lsn: end_lsn.into(), ..range("stretch") };
+        let found = wal::copy(&archive.folder(), &range, Some(key().public()), &to).unwrap();
+        (found.segments, found.damage, std::fs::read(to.join(name(4))).unwrap() == own)
+    };
+    // 100 bytes are sealed. The base is consistent behind them, or right there.
+    assert_eq!(replayed("0/400065"), (3, None, true));
+    assert_eq!(replayed("0/500000"), (3, None, true));
+    assert_eq!(replayed("0/400064"), (4, None, false));
+}
