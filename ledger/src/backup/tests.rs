@@ -244,3 +244,14 @@ fn a_tail_that_ends_before_the_base_does_replaces_nothing_of_the_base() {
     assert_eq!(replayed("0/500000"), (3, None, true));
     assert_eq!(replayed("0/400064"), (4, None, false));
 }
+
+#[test]
+fn a_set_that_has_grown_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    set(dir.path(), "a", 1, true);
+    let grown = dir.path().join("sets/a");
+    Set::read(&grown, Some(key().public())).unwrap();
+    std::fs::write(grown.join("pg/PG_VERSION"), b"15\n and more").unwrap();
+    let said = Set::read(&grown, Some(key().public())).unwrap_err().to_string();
+    assert!(said.starts_with("UB605"), "{said}");
+}
