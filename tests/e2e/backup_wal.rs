@@ -272,3 +272,40 @@ async fn an_archive_that_lost_its_place_begins_anew_with_a_base_and_one_that_is_
     assert!(!Path::new(&shop.market.file("wal-archive.json")).exists(), "it was ended for good");
     shop.stop().await;
 }
+
+#[tokio::test]
+async fn a_sets_settings_are_not_obeyed() {
+    let mut shop = Shop::open().await;
+    let db = shop.market.client("postgres").await.unwrap();
+    for (setting, value) in [("recovery_end_command", "touch ran"), ("shared_preload_libraries", "nowhere")] {
+        db.batch_execute(&format!("alter system set {setting} = '{value}'")).await.unwrap();
+    }
+    let (conf, hba) = (shop.market.file("pg/postgresql.conf"), shop.market.file("pg/pg_hba.conf"));
+    let add = |file: &str, line: &str| {
+        std::fs::write(file, std::fs::read_to_string(file).unwrap() + line + "\n").unwrap();
+    };
+    add(&conf, "archive_cleanup_command = 'touch ran'");
+    add(&hba, "host all all all trust");
+    let signal = shop.market.file("pg/standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    shop.copies.make(&shop.market, &[]).await;
+    std::fs::remove_file(&signal).unwrap();
+    let last = shop.deposit("one").await;
+    shop.stop().await;
+
+    let back = Folder::new();
+    assert_eq!(size(&shop.copies.restored(&back, &[]).await), last);
+    assert!(!Path::new(&back.file("pg/ran")).exists(), "a command from the set ran");
+    for file in ["pg/postgresql.auto.conf", "pg/postgresql.conf", "pg/pg_hba.conf"] {
+        let text = std::fs::read_to_string(back.file(file)).unwrap();
+        assert!(
+            !text.contains("ran") && !text.contains("nowhere") && !text.contains("host "),
+            "{file}: {text}"
+        );
+    }
+    // And it serves with what is there.
+    let (server, url) = open_market_with(&back, &[]).await;
+    assert_eq!(shop.buyer.wallet(&url).await, 1_000_000);
+    interrupt(&server);
+    assert!(ended(server).await.status.success());
+}
