@@ -301,8 +301,8 @@ impl Keeper {
 
     fn enter(&mut self, name: String) {
         let folder = self.repository.wal().join(&name);
-        let checkpoints = self.data_dir.join("checkpoints");
-        let sealer = Sealer::new(folder.clone(), name.clone(), Arc::clone(&self.key), checkpoints);
+        let key = Arc::clone(&self.key);
+        let sealer = Sealer::new(folder.clone(), name.clone(), key, self.data_dir.clone());
         self.stretch = Some(Stretch { name, folder, sealer: Some(sealer) });
         self.base = Base::Unknown;
     }

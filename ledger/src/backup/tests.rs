@@ -60,12 +60,26 @@ impl Archive {
     }
 
     fn sealer(&self) -> Sealer {
-        let checkpoints = self.dir.path().join("checkpoints");
-        Sealer::new(self.folder(), "stretch".into(), key(), checkpoints)
+        Sealer::new(self.folder(), "stretch".into(), key(), self.dir.path().to_owned())
     }
 
     fn folder(&self) -> std::path::PathBuf {
         self.dir.path().join("stretch")
+    }
+
+    /// Changes one byte; twice is as before.
+    fn spoil(&self, file: &str, at: usize) {
+        let path = self.folder().join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// As the receiver does when segment 4 is whole and segment 5 begins.
+    fn finish_segment(&self) {
+        let partial = |number| self.folder().join(format!("{}.partial", name(number)));
+        std::fs::rename(partial(4), self.folder().join(name(4))).unwrap();
+        std::fs::write(partial(5), vec![5; 1 << 20]).unwrap();
     }
 
     fn replayed(&self) -> wal::Replayable {
@@ -254,4 +268,70 @@ fn a_set_that_has_grown_is_not_read() {
     std::fs::write(grown.join("pg/PG_VERSION"), b"15\n and more").unwrap();
     let said = Set::read(&grown, Some(key().public())).unwrap_err().to_string();
     assert!(said.starts_with("UB605"), "{said}");
+}
+
+#[test]
+fn a_seal_that_is_gone_is_said_and_never_made_again() {
+    for (gone, memory) in [(2, true), (2, false), (3, true)] {
+        let archive = Archive::new();
+        let seal = archive.folder().join(format!("{}.seal", name(gone)));
+        let kept = std::fs::read(&seal).unwrap();
+        std::fs::remove_file(&seal).unwrap();
+        archive.spoil(&name(gone), 7);
+        if !memory {
+            // Then those that are there tell how far it was.
+            let _ = std::fs::remove_file(archive.dir.path().join("wal-sealed.json"));
+        }
+        archive.finish_segment();
+        let mut sealer = archive.sealer();
+        for _ in 0..2 {
+            let said = sealer.seal(Some((segment(5), 10)), BYTES, 8).unwrap_err().to_string();
+            assert!(said.starts_with("UB621") && said.contains(&name(gone)), "{said}");
+        }
+        assert!(!seal.exists());
+        // What comes in now is sealed all the same.
+        let tail = std::fs::read_to_string(archive.folder().join("tail.seal")).unwrap();
+        assert!(tail.contains(&format!("{} 10 ", name(5))), "{tail}");
+        assert!(archive.folder().join(format!("{}.seal", name(4))).exists());
+        std::fs::write(&seal, kept).unwrap();
+        archive.sealer().seal(Some((segment(5), 20)), BYTES, 9).unwrap();
+    }
+}
+
+#[test]
+fn what_was_changed_between_its_receiving_and_its_seal_is_not_sealed() {
+    let sealed = |archive: &Archive| archive.folder().join(format!("{}.seal", name(4))).exists();
+    // While one process looks on, and over a restart.
+    for restart in [false, true] {
+        let archive = Archive::new();
+        let mut sealer = archive.sealer();
+        sealer.seal(Some((segment(4), 200)), BYTES, 6).unwrap();
+        archive.spoil(&format!("{}.partial", name(4)), 50);
+        archive.finish_segment();
+        if restart {
+            sealer = archive.sealer();
+        }
+        let said = sealer.seal(Some((segment(5), 10)), BYTES, 7).unwrap_err().to_string();
+        assert!(said.starts_with("UB621") && said.contains(&name(4)), "{said}");
+        assert!(!sealed(&archive));
+        // Nor by whoever comes later.
+        assert!(archive.sealer().seal(Some((segment(5), 20)), BYTES, 8).is_err());
+        assert!(!sealed(&archive));
+    }
+    // A tail that goes on, under a receiver or a process that begins again.
+    let archive = Archive::new();
+    let tail = || std::fs::read(archive.folder().join("tail.seal")).unwrap();
+    let said = tail();
+    archive.spoil(&format!("{}.partial", name(4)), 50);
+    for offset in [99, 200, 300] {
+        let mut sealer = archive.sealer();
+        sealer.forget();
+        assert_eq!(sealer.seal(Some((segment(4), offset)), BYTES, 7).is_err(), offset > 99);
+        assert_eq!(tail(), said);
+    }
+    // Received anew, it goes on by itself.
+    archive.spoil(&format!("{}.partial", name(4)), 50);
+    archive.sealer().seal(Some((segment(4), 300)), BYTES, 7).unwrap();
+    assert_ne!(tail(), said);
+    assert_eq!(archive.replayed().damage, None);
 }
