@@ -260,17 +260,6 @@ fn a_tail_that_ends_before_the_base_does_replaces_nothing_of_the_base() {
 }
 
 #[test]
-fn a_set_that_has_grown_is_not_read() {
-    let dir = tempfile::tempdir().unwrap();
-    set(dir.path(), "a", 1, true);
-    let grown = dir.path().join("sets/a");
-    Set::read(&grown, Some(key().public())).unwrap();
-    std::fs::write(grown.join("pg/PG_VERSION"), b"15\n and more").unwrap();
-    let said = Set::read(&grown, Some(key().public())).unwrap_err().to_string();
-    assert!(said.starts_with("UB605"), "{said}");
-}
-
-#[test]
 fn a_seal_that_is_gone_is_said_and_never_made_again() {
     for (gone, memory) in [(2, true), (2, false), (3, true)] {
         let archive = Archive::new();
@@ -334,4 +323,69 @@ fn what_was_changed_between_its_receiving_and_its_seal_is_not_sealed() {
     archive.sealer().seal(Some((segment(4), 300)), BYTES, 7).unwrap();
     assert_ne!(tail(), said);
     assert_eq!(archive.replayed().damage, None);
+}
+
+#[test]
+fn a_folder_that_others_can_write_to_and_a_link_in_the_place_of_the_lock_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = tempfile::tempdir().unwrap();
+    let repository = Repository::open(dir.path(), data_dir.path()).unwrap();
+    let elsewhere = data_dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, dir.path().join("lock")).unwrap();
+    repository.lock().unwrap_err();
+    assert!(!elsewhere.exists(), "the link was followed");
+    for folder in ["sets", "wal", ""] {
+        let folder = dir.path().join(folder);
+        let mode = |mode| std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+        for open in [0o722, 0o702, 0o720] {
+            mode(open);
+            let said = Repository::open(dir.path(), data_dir.path()).unwrap_err().to_string();
+            assert!(said.starts_with("UB303"), "{said}");
+        }
+        mode(0o755);
+    }
+    Repository::open(dir.path(), data_dir.path()).unwrap();
+    std::fs::remove_dir(dir.path().join("wal")).unwrap();
+    std::os::unix::fs::symlink(data_dir.path(), dir.path().join("wal")).unwrap();
+    let said = Repository::open(dir.path(), data_dir.path()).unwrap_err().to_string();
+    assert!(said.starts_with("UB303"), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_archived_to_is_not_made_again() {
+    let (dir, data_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk = dir.path().canonicalize().unwrap().join("disk");
+    let (folder, link) = (disk.join("econ"), dir.path().join("link"));
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    std::fs::create_dir(&disk).unwrap();
+    let open = |path: &Path| Repository::open(path, data_dir.path()).map_err(|error| error.to_string());
+    open(&folder).unwrap();
+    let state = serde_json::json!({"repository": folder, "stretch": "stretch"}).to_string();
+    std::fs::write(data_dir.path().join("wal-archive.json"), state).unwrap();
+    assert_eq!(open(&link.join("econ")).unwrap().dir(), folder);
+    // With its mount point, without, and as a bare mount point.
+    for gone in [&folder, &disk] {
+        std::fs::remove_dir_all(gone).unwrap();
+        for path in [&folder, &link.join("econ")] {
+            assert!(open(path).unwrap_err().starts_with("UB421"));
+            let wanted = super::Archive::wanted(data_dir.path(), Some(path)).unwrap().unwrap();
+            assert_eq!((wanted.dir(), gone.exists()), (folder.as_path(), false));
+        }
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    assert!(open(&folder).unwrap_err().starts_with("UB421"));
+    assert!(std::fs::read_dir(&folder).unwrap().next().is_none());
+    open(&dir.path().join("another")).unwrap();
+}
+
+#[test]
+fn a_set_that_has_grown_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    set(dir.path(), "a", 1, true);
+    let grown = dir.path().join("sets/a");
+    Set::read(&grown, Some(key().public())).unwrap();
+    std::fs::write(grown.join("pg/PG_VERSION"), b"15\n and more").unwrap();
+    let said = Set::read(&grown, Some(key().public())).unwrap_err().to_string();
+    assert!(said.starts_with("UB605"), "{said}");
 }
