@@ -1,5 +1,6 @@
 //! Archived WAL: any moment comes back, exactly; what was cut, changed or left out of the archive is noticed.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use crate::support::checks::rows;
 use crate::support::copies::{
     Buyer, Copies, below, copy_tree, flip, last_seq, lose, refused, size, verified,
 };
-use crate::support::program::{Folder, ended, interrupt, kill_9, open_market_with, until};
+use crate::support::program::{Folder, ended, interrupt, kill_9, open_market_with, page, until};
 
 /// A market whose WAL is archived, with its base made, and a buyer in it.
 struct Shop {
@@ -48,6 +49,27 @@ impl Shop {
         url
     }
 
+    async fn start_again(&mut self) -> String {
+        self.stop().await;
+        self.start(&[]).await
+    }
+
+    /// Waits until everything is archived that is committed by now.
+    async fn caught_up(&self) {
+        let by = now();
+        until("an archive that reaches this moment", async || {
+            reached(&self.copies).is_some_and(|at| at >= by).then_some(())
+        })
+        .await;
+    }
+
+    /// The segment that is being received; of a stopped server's archive.
+    fn partial(&self) -> PathBuf {
+        let stretch = self.copies.stretches().pop().unwrap();
+        let partial = |file: &PathBuf| file.extension().is_some_and(|end| end == "partial");
+        below(&stretch).into_iter().find(partial).expect("the newest segment is not whole")
+    }
+
     /// Has Postgres end the segment that it writes, and waits until that is archived and sealed.
     async fn end_segment(&self) -> PathBuf {
         let db = self.market.client("postgres").await.unwrap();
@@ -65,6 +87,13 @@ fn now() -> Timestamp {
     Timestamp::now()
 }
 
+/// How often the archive of the server at this URL has failed.
+async fn failures(url: &str) -> u64 {
+    let page = page(url, "/metrics").await;
+    let line = page.lines().find_map(|line| line.strip_prefix("econ_wal_archive_failures_total "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
 /// Up to when the newest stretch says that it is complete.
 fn reached(copies: &Copies) -> Option<Timestamp> {
     let stretch = copies.stretches().pop()?;
@@ -80,10 +109,7 @@ async fn a_restore_to_a_moment_between_two_commands_is_exactly_that_and_needs_th
     let moment = now().to_string();
     let after = shop.deposit("two").await;
     let idle = now();
-    until("an archive that reaches the idle moment", async || {
-        reached(&shop.copies).is_some_and(|at| at >= idle).then_some(())
-    })
-    .await;
+    shop.caught_up().await;
     shop.stop().await;
     lose(&shop.market);
 
@@ -184,8 +210,7 @@ async fn whatever_was_changed_or_left_out_in_an_archive_is_noticed_and_nothing_b
     let three = shop.deposit("three").await;
     shop.stop().await;
     let stretch = shop.copies.stretches().pop().unwrap();
-    let tail = below(&stretch).into_iter().find(|file| file.extension().is_some_and(|end| end == "partial"));
-    let tail = tail.expect("the newest segment is not whole");
+    let tail = shop.partial();
     let whole = Folder::new();
     let kept = PathBuf::from(whole.file("backups"));
     copy_tree(Path::new(&shop.copies.backups()), &kept);
@@ -277,4 +302,129 @@ async fn an_archive_that_lost_its_place_begins_anew_with_a_base_and_one_that_is_
     shop.start(&[]).await;
     assert!(!Path::new(&shop.market.file("wal-archive.json")).exists(), "it was ended for good");
     shop.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_disk_that_is_not_there_is_waited_for_and_nothing_is_begun_on_its_mount_point() {
+    let mut shop = Shop::open().await;
+    let backups = shop.copies.backups();
+    let (place, away) = (Path::new(&backups), PathBuf::from(shop.copies.folder.file("away")));
+    let named: &[&str] = &["--wal-archive", &backups];
+    let mut last = 0;
+    for (what, words, mounted) in [
+        ("gone", &[][..], false),
+        ("gone-and-named-again", named, false),
+        ("empty", &[][..], true),
+        ("empty-and-named-again", named, true),
+    ] {
+        shop.stop().await;
+        std::fs::rename(place, &away).unwrap();
+        if mounted {
+            std::fs::create_dir(place).unwrap();
+        }
+        let url = shop.start(words).await;
+        until("a word about it", async || {
+            (failures(&url).await > 0 || !below(place).is_empty()).then_some(())
+        })
+        .await;
+        last = shop.deposit(what).await;
+        assert_eq!((below(place), place.exists()), (vec![], mounted), "{what}");
+        if mounted {
+            std::fs::remove_dir(place).unwrap();
+        }
+        std::fs::rename(&away, place).unwrap();
+        shop.caught_up().await;
+        assert_eq!(shop.copies.stretches().len(), 1, "{what}");
+    }
+    // Taken away from a server that runs.
+    let url = shop.start_again().await;
+    std::fs::rename(place, &away).unwrap();
+    until("a word about it", async || (failures(&url).await > 0).then_some(())).await;
+    let later = shop.deposit("taken-away").await;
+    assert!(later > last && !place.exists());
+    std::fs::rename(&away, place).unwrap();
+    shop.caught_up().await;
+    shop.stop().await;
+    assert_eq!(shop.copies.stretches().len(), 1);
+    assert_eq!(size(&shop.copies.restored(&Folder::new(), &[]).await), later);
+}
+
+#[tokio::test]
+async fn a_segment_that_a_full_disk_left_half_made_is_received_anew() {
+    let mut shop = Shop::open().await;
+    let mut last = 0;
+    for (what, length) in [("half", 5_120_000), ("page", 8192)] {
+        shop.deposit(&format!("before-{what}")).await;
+        shop.stop().await;
+        std::fs::File::options().write(true).open(shop.partial()).unwrap().set_len(length).unwrap();
+        shop.start(&[]).await;
+        last = shop.deposit(what).await;
+        shop.caught_up().await;
+    }
+    shop.stop().await;
+    assert_eq!(shop.copies.stretches().len(), 1);
+    assert_eq!(size(&shop.copies.restored(&Folder::new(), &[]).await), last);
+}
+
+#[tokio::test]
+async fn an_archive_that_others_can_write_to_or_that_holds_a_link_is_not_written_until_that_is_mended() {
+    let mut shop = Shop::open().await;
+    shop.stop().await;
+    let (partial, target) = (shop.partial(), PathBuf::from(shop.copies.folder.file("target")));
+    std::fs::remove_file(&partial).unwrap();
+    std::os::unix::fs::symlink(&target, &partial).unwrap();
+    let url = shop.start(&[]).await;
+    until("a word about it", async || (failures(&url).await > 0 || target.exists()).then_some(())).await;
+    shop.deposit("link").await;
+    assert!(!target.exists(), "the link was followed");
+    std::fs::remove_file(&partial).unwrap();
+    shop.caught_up().await;
+
+    let stretch = shop.copies.stretches().pop().unwrap();
+    let mode = |mode| std::fs::set_permissions(&stretch, PermissionsExt::from_mode(mode)).unwrap();
+    let before = failures(&url).await;
+    mode(0o777);
+    until("a word about it", async || (failures(&url).await > before).then_some(())).await;
+    let last = shop.deposit("folder-for-all").await;
+    mode(0o700);
+    shop.caught_up().await;
+    shop.stop().await;
+    assert_eq!(size(&shop.copies.restored(&Folder::new(), &[]).await), last);
+}
+
+#[tokio::test]
+async fn a_sets_settings_are_not_obeyed() {
+    let mut shop = Shop::open().await;
+    let db = shop.market.client("postgres").await.unwrap();
+    for (setting, value) in [("recovery_end_command", "touch ran"), ("shared_preload_libraries", "nowhere")] {
+        db.batch_execute(&format!("alter system set {setting} = '{value}'")).await.unwrap();
+    }
+    let (conf, hba) = (shop.market.file("pg/postgresql.conf"), shop.market.file("pg/pg_hba.conf"));
+    let add = |file: &str, line: &str| {
+        std::fs::write(file, std::fs::read_to_string(file).unwrap() + line + "\n").unwrap();
+    };
+    add(&conf, "archive_cleanup_command = 'touch ran'");
+    add(&hba, "host all all all trust");
+    let signal = shop.market.file("pg/standby.signal");
+    std::fs::write(&signal, "").unwrap();
+    shop.copies.make(&shop.market, &[]).await;
+    std::fs::remove_file(&signal).unwrap();
+    let last = shop.deposit("one").await;
+    shop.stop().await;
+
+    let back = Folder::new();
+    assert_eq!(size(&shop.copies.restored(&back, &[]).await), last);
+    assert!(!Path::new(&back.file("pg/ran")).exists(), "a command from the set ran");
+    for file in ["pg/postgresql.auto.conf", "pg/postgresql.conf", "pg/pg_hba.conf"] {
+        let text = std::fs::read_to_string(back.file(file)).unwrap();
+        assert!(
+            !text.contains("ran") && !text.contains("nowhere") && !text.contains("host "),
+            "{file}: {text}"
+        );
+    }
+    // And it serves with what is there.
+    let (server, url) = open_market_with(&back, &[]).await;
+    assert_eq!(shop.buyer.wallet(&url).await, 1_000_000);
+    interrupt(&server);
+    assert!(ended(server).await.status.success());
 }

@@ -21,8 +21,8 @@ use tokio_postgres::Client;
 
 use super::make::{Made, MakeOptions, connect, make};
 use super::manifest::Kind;
-use super::repository::{Repository, fresh_name};
-use super::seal::Sealer;
+use super::repository::{Repository, fresh_name, names};
+use super::seal::{self, PARTIAL, Sealer};
 use super::segments::Segment;
 use super::{BackupError, Source, files, tools};
 use crate::clock::system_now_us;
@@ -75,12 +75,19 @@ pub struct Archive;
 impl Archive {
     /// The folder that was named, or else the one that an earlier start was given: archiving goes on until it is ended.
     ///
+    /// Only a folder that was not archived to is made. One that was and is missing now, named again or not, lies on a disk that
+    /// is not there at this moment: on the mount point nothing may begin.
+    ///
     /// # Errors
     /// `UB125` when the folder and the data dir lie in each other.
     pub fn wanted(data_dir: &Path, named: Option<&Path>) -> Result<Option<Repository>, BackupError> {
         let remembered = ArchiveState::read(data_dir)?.map(|state| state.repository);
-        let folder = named.map(Path::to_path_buf).or(remembered);
-        folder.map(|folder| Repository::open(&folder, data_dir)).transpose()
+        match named {
+            Some(named) if remembered.as_deref() != Some(files::resolve(named).as_path()) => {
+                Repository::open(named, data_dir).map(Some)
+            }
+            _ => Ok(remembered.map(|folder| Repository::at(&folder))),
+        }
     }
 
     /// The stretch that grows now.
@@ -96,11 +103,12 @@ impl Archive {
     /// # Errors
     /// What Postgres says.
     pub async fn end(source: &Source, data_dir: &Path) -> Result<bool, BackupError> {
-        let path = data_dir.join(STATE);
-        let was = path.exists();
+        let was = data_dir.join(STATE).exists();
         drop_slot(&connect(&source.admin).await?).await?;
-        if was {
-            std::fs::remove_file(&path).map_err(ClusterError::io("cannot remove", &path))?;
+        for path in [STATE, seal::MEMORY].map(|name| data_dir.join(name)) {
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(ClusterError::io("cannot remove", &path))?;
+            }
         }
         Ok(was)
     }
@@ -273,10 +281,18 @@ impl Keeper {
             self.resume()?;
         }
         let slot = read_slot(client).await?;
-        let usable = slot.as_ref().is_some_and(|slot| !slot.lost)
-            && self.stretch.as_ref().is_some_and(|stretch| stretch.folder.is_dir());
-        if !usable {
-            self.begin(client, slot.is_some()).await?;
+        if let Some(slot) = &slot {
+            metrics::gauge!("econ_wal_archive_behind_bytes").set(slot.behind as f64);
+        }
+        match (&self.stretch, &slot) {
+            (Some(stretch), Some(slot)) if !slot.lost => {
+                if let Err(error) = self.repository.is_there(Some(&stretch.folder)) {
+                    // It would go on into a folder that has no name any more, and Postgres would keep nothing back.
+                    self.receiver = None;
+                    return Err(error);
+                }
+            }
+            _ => self.begin(client, slot.is_some()).await?,
         }
         self.mind_receiver(client).await?;
         // Read after the receiver was looked after and before anything is sealed: then the time of the seal is true.
@@ -301,33 +317,52 @@ impl Keeper {
 
     fn enter(&mut self, name: String) {
         let folder = self.repository.wal().join(&name);
-        let checkpoints = self.data_dir.join("checkpoints");
-        let sealer = Sealer::new(folder.clone(), name.clone(), Arc::clone(&self.key), checkpoints);
+        let key = Arc::clone(&self.key);
+        let sealer = Sealer::new(folder.clone(), name.clone(), key, self.data_dir.clone());
         self.stretch = Some(Stretch { name, folder, sealer: Some(sealer) });
         self.base = Base::Unknown;
     }
 
-    /// Begins a new stretch: a slot that holds back everything from now on, a folder, and then the word of it.
+    /// Begins a new stretch: a folder, the word of it, and then a slot that holds back everything from now on. In this order,
+    /// since a slot of later than the stretch that is written down would leave a gap in that one.
     async fn begin(&mut self, client: &Client, had_slot: bool) -> Result<(), BackupError> {
-        if let Some(stretch) = &self.stretch
-            && had_slot
-        {
-            tracing::error!(
-                stretch = stretch.name,
-                "the WAL archive has lost its place: it was away for too long, or its folder is gone. A new stretch begins, \
-                 with a base of its own; moments between the two cannot be restored"
-            );
-        }
-        if let Some(mut receiver) = self.receiver.take() {
-            let _ = receiver.kill().await;
-        }
+        self.repository.is_there(None)?;
+        // One that was begun and got no slot.
+        let unused = match &self.stretch {
+            Some(stretch) if stretch.folder.is_dir() && names(&stretch.folder)?.is_empty() => {
+                Some(stretch.name.clone())
+            }
+            Some(stretch) if had_slot => {
+                tracing::error!(
+                    stretch = stretch.name,
+                    "the WAL archive has lost its place: it was away for too long. A new stretch begins, with a base of its \
+                     own; moments between the two cannot be restored"
+                );
+                None
+            }
+            Some(stretch) => {
+                tracing::warn!(
+                    stretch = stretch.name,
+                    "PostgreSQL does not know the WAL archive's slot, as after a restore: a new stretch begins"
+                );
+                None
+            }
+            None => None,
+        };
+        self.receiver = None;
         drop_slot(client).await?;
-        client.query_one("select pg_create_physical_replication_slot($1, true)", &[&SLOT]).await?;
-        let name = fresh_name("wal");
-        files::make_folder(&self.repository.wal().join(&name))?;
-        files::sync(&self.repository.wal())?;
+        let name = match unused {
+            Some(name) => name,
+            None => {
+                let name = fresh_name("wal");
+                files::make_one_folder(&self.repository.wal().join(&name))?;
+                files::sync(&self.repository.wal())?;
+                name
+            }
+        };
         let state = ArchiveState { repository: self.repository.dir().to_owned(), stretch: name.clone() };
         state.write(&self.data_dir)?;
+        client.query_one("select pg_create_physical_replication_slot($1, true)", &[&SLOT]).await?;
         tracing::info!(stretch = name, folder = %self.repository.dir().display(), "WAL is archived from here on");
         self.enter(name);
         self.base = Base::Wanted(Instant::now());
@@ -358,6 +393,7 @@ impl Keeper {
         }
         // The receiver of an econ that was killed: without its session it ends.
         end_session(client).await?;
+        clear_for_receiver(&stretch.folder, self.segment_bytes)?;
         if let Some(sealer) = &mut stretch.sealer {
             sealer.forget();
         }
@@ -426,6 +462,25 @@ impl Keeper {
         };
         Ok(())
     }
+}
+
+/// Takes away what pg_receivewal stumbles over for ever: a segment that it had not filled up when the disk was full, or it was
+/// killed. Nothing was received into that yet, or Postgres sends it again. Refuses what would lead it elsewhere: `UB303`.
+fn clear_for_receiver(folder: &Path, segment_bytes: u64) -> Result<(), BackupError> {
+    for name in names(folder)? {
+        let path = folder.join(&name);
+        let meta = std::fs::symlink_metadata(&path).map_err(ClusterError::io("cannot look at", &path))?;
+        if !meta.is_file() {
+            let message =
+                format!("{} is not a plain file: remove it, and find out who put it there", path.display());
+            return Err(BackupError::new("UB303", message));
+        }
+        if name.ends_with(PARTIAL) && meta.len() != 0 && meta.len() != segment_bytes {
+            tracing::warn!(file = %path.display(), bytes = meta.len(), "a segment that was made by half is received anew");
+            std::fs::remove_file(&path).map_err(ClusterError::io("cannot remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn interrupt(child: &Child) {

@@ -166,6 +166,26 @@ pub(super) fn make_folder(path: &Path) -> Result<(), BackupError> {
     Ok(made.map_err(ClusterError::io("cannot create", path))?)
 }
 
+/// A folder for its owner only, in one that is there.
+pub(super) fn make_one_folder(path: &Path) -> Result<(), BackupError> {
+    let made = fs::DirBuilder::new().mode(0o700).create(path);
+    Ok(made.map_err(ClusterError::io("cannot create", path))?)
+}
+
+/// Replaces a file as one step and leaves it on stable storage, in a folder that is there: a disk that is gone is not written
+/// to on its mount point.
+pub(super) fn write_into(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        File::open(dir)?.sync_all()
+    };
+    Ok(write().map_err(ClusterError::io("cannot write", path))?)
+}
+
 /// Replaces a file as one step and leaves it on stable storage.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
     Ok(crate::pipeline::write_durably(path, bytes).map_err(ClusterError::io("cannot write", path))?)
@@ -183,6 +203,24 @@ pub(super) fn sync_tree(root: &Path, tree: &Tree) -> Result<(), BackupError> {
 pub(super) fn sync(path: &Path) -> Result<(), BackupError> {
     let synced = File::open(path).and_then(|file| file.sync_all());
     Ok(synced.map_err(ClusterError::io("cannot sync", path))?)
+}
+
+/// Where a path leads, without links as far as there is anything, and whether or not there is.
+pub(super) fn resolve(path: &Path) -> PathBuf {
+    /// As the kernel: links that go on for longer lead nowhere.
+    const LINKS: u32 = 40;
+    fn follow(path: &Path, links: u32) -> PathBuf {
+        if let Ok(found) = path.canonicalize() {
+            return found;
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.to_owned() };
+        let parent = follow(parent, links);
+        match fs::read_link(parent.join(name)) {
+            Ok(target) if links > 0 => follow(&parent.join(target), links - 1),
+            _ => parent.join(name),
+        }
+    }
+    follow(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), LINKS)
 }
 
 /// An absolute path without links, made as a folder when missing.

@@ -48,13 +48,14 @@ pub struct Made {
 /// Makes a set of a running database. Under the set's name there is never anything by half.
 ///
 /// # Errors
-/// `UB411` no ledger, `UB414` a program is missing, `UB505` another set is being made, `UB608` a base of an external database.
+/// `UB411` no ledger, `UB414` a program is missing, `UB421` the folder is gone, `UB505` another set is being made, `UB608` a
+/// base of an external database.
 pub async fn make(source: &Source, options: &MakeOptions<'_>) -> Result<Made, BackupError> {
     let began = Instant::now();
     let _lock = options.repository.lock()?;
     let name = fresh_name(options.kind.as_str());
     let dir = options.repository.unfinished(&name);
-    files::make_folder(&dir)?;
+    files::make_one_folder(&dir)?;
     let made = fill(source, options, &name, &dir).await;
     let manifest = match made {
         Ok(manifest) => manifest,

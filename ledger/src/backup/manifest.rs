@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, Hashes};
 use super::{BackupError, signer};
+use crate::cluster::ClusterError;
 
 /// The form of manifests and folders that this program writes.
 const FORMAT: u32 = 1;
@@ -192,6 +193,21 @@ impl Set {
             return Err(BackupError::new("UB605", message));
         }
         let found: Vec<&String> = found.collect();
+        // Before any of it is copied to where it could fill a disk.
+        let mut bytes = 0;
+        for name in &found {
+            let path = self.dir.join(name);
+            let meta = std::fs::symlink_metadata(&path).map_err(ClusterError::io("cannot look at", &path))?;
+            bytes += meta.len();
+        }
+        if bytes > self.manifest.bytes {
+            let message = format!(
+                "{} has grown from {} bytes to {bytes}: take another set",
+                self.dir.display(),
+                self.manifest.bytes
+            );
+            return Err(BackupError::new("UB605", message));
+        }
         match listed.iter().find(|name| found.binary_search(name).is_err()) {
             Some(name) => {
                 let message = format!("{name} is missing in {}: take another set", self.dir.display());

@@ -19,8 +19,9 @@
 //!     ledger-<n>.checkpoint     the newest signed checkpoint
 //! ```
 //!
-//! Private keys are in none of it. Whoever can write to the folder can take copies away, but can add nothing: before Postgres
-//! reads a byte of a copy, the byte is compared with what the receipt key signed.
+//! Private keys are in none of it. Whoever comes to write to the folder can take copies away, but can add nothing: before
+//! Postgres reads a byte of a copy, the byte is compared with what the receipt key signed. Until it is signed nobody else may be
+//! able to write there, so folders that others can write to are refused.
 
 mod archive;
 mod artifacts;
@@ -34,6 +35,7 @@ mod repository;
 mod restore;
 mod seal;
 mod segments;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod tools;

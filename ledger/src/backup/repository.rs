@@ -1,12 +1,15 @@
 //! The folder that backups are kept in.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::fcntl::OFlag;
 use proto::keys::PublicKey;
 
+use super::archive::ArchiveState;
 use super::manifest::{Kind, MANIFEST, Set};
 use super::segments::Segment;
 use super::{BackupError, files};
@@ -33,11 +36,19 @@ pub struct Removable {
 }
 
 impl Repository {
-    /// The folder at `path`, made when missing. `UB125` when it and the data dir lie in each other: then one `rm` takes both.
+    /// The folder at `path`, made when missing, unless the data dir's WAL is archived to it: then its disk is not there, `UB421`.
+    /// `UB125` when it and the data dir lie in each other: then one `rm` takes both. `UB303` when others can write to it.
     ///
     /// # Errors
     /// Besides that, what the file system says.
     pub fn open(path: &Path, data_dir: &Path) -> Result<Repository, BackupError> {
+        if let Some(state) = ArchiveState::read(data_dir)?
+            && state.repository == files::resolve(path)
+        {
+            let repository = Repository { dir: state.repository };
+            repository.is_there(None)?;
+            return Ok(repository);
+        }
         let dir = files::resolve_folder(path)?;
         let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_path_buf());
         if dir.starts_with(&data_dir) || data_dir.starts_with(&dir) {
@@ -54,7 +65,28 @@ impl Repository {
         let repository = Repository { dir };
         files::make_folder(&repository.sets())?;
         files::make_folder(&repository.wal())?;
+        repository.is_there(None)?;
         Ok(repository)
+    }
+
+    /// Insists that the folder is there as it was made, and this folder of a stretch in it: `UB421`. Nothing is made anew.
+    /// And that nobody else can write to them: `UB303`.
+    pub(super) fn is_there(&self, stretch: Option<&Path>) -> Result<(), BackupError> {
+        let (sets, wal) = (self.sets(), self.wal());
+        for folder in [self.dir.as_path(), &sets, &wal].into_iter().chain(stretch) {
+            let Ok(meta) = fs::symlink_metadata(folder) else {
+                return Err(BackupError::new(
+                    "UB421",
+                    format!(
+                        "{} is not there: mount the disk of the backups, or put the folder back. Nothing is made in its place. \
+                         Only to give that archive up, start once with --no-wal-archive, then with --wal-archive",
+                        folder.display()
+                    ),
+                ));
+            };
+            refuse_others(folder, &meta)?;
+        }
+        Ok(())
     }
 
     /// The folder at `path` as it is, for reading.
@@ -76,10 +108,13 @@ impl Repository {
         self.dir.join("wal")
     }
 
-    /// One maker of sets at a time. What killed ones have left is removed. `UB505` while another works.
+    /// One maker of sets at a time. What killed ones have left is removed. `UB505` while another works, `UB421` as there.
     pub(super) fn lock(&self) -> Result<RepositoryLock, BackupError> {
+        self.is_there(None)?;
         let path = self.dir.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut open = OpenOptions::new();
+        open.create(true).truncate(false).write(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let file = open.open(&path);
         let file = file.map_err(ClusterError::io("cannot open the lock file", &path))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -157,6 +192,27 @@ impl Repository {
         }
         Ok(found)
     }
+}
+
+/// Whoever else writes to a folder could lead our files elsewhere, and have changed ones signed while they are made.
+fn refuse_others(folder: &Path, meta: &Metadata) -> Result<(), BackupError> {
+    const OTHERS_WRITE: u32 = 0o022;
+    let us = nix::unistd::geteuid().as_raw();
+    let why = if !meta.is_dir() {
+        "is no folder".to_owned()
+    } else if meta.uid() != us && meta.uid() != 0 {
+        format!("belongs to the user {}, and econ runs as {us}", meta.uid())
+    } else if meta.mode() & OTHERS_WRITE != 0 {
+        "can be written to by others".to_owned()
+    } else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} {why}: whoever writes there could have changed copies signed. `chown` it to the user that runs econ, `chmod go-w` it, \
+         and let others fetch from it only",
+        folder.display()
+    );
+    Err(BackupError::new("UB303", message))
 }
 
 /// Removes what a killed maker left. Its pg_basebackup may live on and write for a moment, until it misses its folder.

@@ -18,6 +18,7 @@ use super::make::{connect, read_ledgers, receipt_key};
 use super::manifest::{Kind, LedgerState, MANIFEST, Manifest, Set};
 use super::outside::{self, Loss, LossAccepted, Outside, Verdict};
 use super::repository::{Repository, fresh_name};
+use super::settings::{self, IN_RECOVERY};
 use super::wal::{self, Replayable};
 use super::{BackupError, NOT_OURS, artifacts, files, logical};
 use crate::clock::system_now_us;
@@ -337,6 +338,7 @@ impl Restore {
         (self.wal, self.unreadable) = tokio::task::spawn_blocking(move || {
             // Not synced file by file: Postgres syncs a whole data directory before it recovers it.
             set.copy_out("pg", &pg)?;
+            settings::replace(&pg)?;
             let unreadable = artifacts::copy_out(&set, &staging)?;
             let wal = match &stretch {
                 Some(folder) => wal::copy(folder, &range, vouched.as_ref(), &pg.join("pg_wal"))?,
@@ -404,10 +406,9 @@ impl Restore {
             ("recovery_target_action".to_owned(), "promote".to_owned()),
             // So that it answers when it has recovered, not before.
             ("hot_standby".to_owned(), "off".to_owned()),
-            // Whatever the original did with its WAL, a copy must not.
-            ("archive_mode".to_owned(), "off".to_owned()),
             ("primary_conninfo".to_owned(), String::new()),
         ];
+        settings.extend(IN_RECOVERY.map(|(name, value)| (name.to_owned(), value.to_owned())));
         if let Some(us) = until_us {
             let at = Timestamp::from_microsecond(us)
                 .map_err(|error| BackupError::new("UB607", format!("no such moment: {error}")))?;

@@ -60,12 +60,26 @@ impl Archive {
     }
 
     fn sealer(&self) -> Sealer {
-        let checkpoints = self.dir.path().join("checkpoints");
-        Sealer::new(self.folder(), "stretch".into(), key(), checkpoints)
+        Sealer::new(self.folder(), "stretch".into(), key(), self.dir.path().to_owned())
     }
 
     fn folder(&self) -> std::path::PathBuf {
         self.dir.path().join("stretch")
+    }
+
+    /// Changes one byte; twice is as before.
+    fn spoil(&self, file: &str, at: usize) {
+        let path = self.folder().join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// As the receiver does when segment 4 is whole and segment 5 begins.
+    fn finish_segment(&self) {
+        let partial = |number| self.folder().join(format!("{}.partial", name(number)));
+        std::fs::rename(partial(4), self.folder().join(name(4))).unwrap();
+        std::fs::write(partial(5), vec![5; 1 << 20]).unwrap();
     }
 
     fn replayed(&self) -> wal::Replayable {
@@ -226,4 +240,152 @@ fn one_maker_at_a_time_and_what_a_killed_one_left_goes() {
     repository.lock().unwrap();
     let inside = Repository::open(&data_dir.path().join("x"), data_dir.path()).unwrap_err().to_string();
     assert!(inside.starts_with("UB125"), "{inside}");
+}
+
+#[test]
+fn a_tail_that_ends_before_the_base_does_replaces_nothing_of_the_base() {
+    let archive = Archive::new();
+    let to = archive.dir.path().join("pg_wal");
+    let own = vec![9; 1 << 20];
+    let replayed = |end_lsn: &str| {
+        std::fs::write(to.join(name(4)), &own).unwrap();
+        let range = WalRange { end_lsn: end_lsn.into(), ..range("stretch") };
+        let found = wal::copy(&archive.folder(), &range, Some(key().public()), &to).unwrap();
+        (found.segments, found.damage, std::fs::read(to.join(name(4))).unwrap() == own)
+    };
+    // 100 bytes are sealed. The base is consistent behind them, or right there.
+    assert_eq!(replayed("0/400065"), (3, None, true));
+    assert_eq!(replayed("0/500000"), (3, None, true));
+    assert_eq!(replayed("0/400064"), (4, None, false));
+}
+
+#[test]
+fn a_seal_that_is_gone_is_said_and_never_made_again() {
+    for (gone, memory) in [(2, true), (2, false), (3, true)] {
+        let archive = Archive::new();
+        let seal = archive.folder().join(format!("{}.seal", name(gone)));
+        let kept = std::fs::read(&seal).unwrap();
+        std::fs::remove_file(&seal).unwrap();
+        archive.spoil(&name(gone), 7);
+        if !memory {
+            // Then those that are there tell how far it was.
+            let _ = std::fs::remove_file(archive.dir.path().join("wal-sealed.json"));
+        }
+        archive.finish_segment();
+        let mut sealer = archive.sealer();
+        for _ in 0..2 {
+            let said = sealer.seal(Some((segment(5), 10)), BYTES, 8).unwrap_err().to_string();
+            assert!(said.starts_with("UB621") && said.contains(&name(gone)), "{said}");
+        }
+        assert!(!seal.exists());
+        // What comes in now is sealed all the same.
+        let tail = std::fs::read_to_string(archive.folder().join("tail.seal")).unwrap();
+        assert!(tail.contains(&format!("{} 10 ", name(5))), "{tail}");
+        assert!(archive.folder().join(format!("{}.seal", name(4))).exists());
+        std::fs::write(&seal, kept).unwrap();
+        archive.sealer().seal(Some((segment(5), 20)), BYTES, 9).unwrap();
+    }
+}
+
+#[test]
+fn what_was_changed_between_its_receiving_and_its_seal_is_not_sealed() {
+    let sealed = |archive: &Archive| archive.folder().join(format!("{}.seal", name(4))).exists();
+    // While one process looks on, and over a restart.
+    for restart in [false, true] {
+        let archive = Archive::new();
+        let mut sealer = archive.sealer();
+        sealer.seal(Some((segment(4), 200)), BYTES, 6).unwrap();
+        archive.spoil(&format!("{}.partial", name(4)), 50);
+        archive.finish_segment();
+        if restart {
+            sealer = archive.sealer();
+        }
+        let said = sealer.seal(Some((segment(5), 10)), BYTES, 7).unwrap_err().to_string();
+        assert!(said.starts_with("UB621") && said.contains(&name(4)), "{said}");
+        assert!(!sealed(&archive));
+        // Nor by whoever comes later.
+        assert!(archive.sealer().seal(Some((segment(5), 20)), BYTES, 8).is_err());
+        assert!(!sealed(&archive));
+    }
+    // A tail that goes on, under a receiver or a process that begins again.
+    let archive = Archive::new();
+    let tail = || std::fs::read(archive.folder().join("tail.seal")).unwrap();
+    let said = tail();
+    archive.spoil(&format!("{}.partial", name(4)), 50);
+    for offset in [99, 200, 300] {
+        let mut sealer = archive.sealer();
+        sealer.forget();
+        assert_eq!(sealer.seal(Some((segment(4), offset)), BYTES, 7).is_err(), offset > 99);
+        assert_eq!(tail(), said);
+    }
+    // Received anew, it goes on by itself.
+    archive.spoil(&format!("{}.partial", name(4)), 50);
+    archive.sealer().seal(Some((segment(4), 300)), BYTES, 7).unwrap();
+    assert_ne!(tail(), said);
+    assert_eq!(archive.replayed().damage, None);
+}
+
+#[test]
+fn a_folder_that_others_can_write_to_and_a_link_in_the_place_of_the_lock_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = tempfile::tempdir().unwrap();
+    let repository = Repository::open(dir.path(), data_dir.path()).unwrap();
+    let elsewhere = data_dir.path().join("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, dir.path().join("lock")).unwrap();
+    repository.lock().unwrap_err();
+    assert!(!elsewhere.exists(), "the link was followed");
+    for folder in ["sets", "wal", ""] {
+        let folder = dir.path().join(folder);
+        let mode = |mode| std::fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+        for open in [0o722, 0o702, 0o720] {
+            mode(open);
+            let said = Repository::open(dir.path(), data_dir.path()).unwrap_err().to_string();
+            assert!(said.starts_with("UB303"), "{said}");
+        }
+        mode(0o755);
+    }
+    Repository::open(dir.path(), data_dir.path()).unwrap();
+    std::fs::remove_dir(dir.path().join("wal")).unwrap();
+    std::os::unix::fs::symlink(data_dir.path(), dir.path().join("wal")).unwrap();
+    let said = Repository::open(dir.path(), data_dir.path()).unwrap_err().to_string();
+    assert!(said.starts_with("UB303"), "{said}");
+}
+
+#[test]
+fn a_folder_that_is_archived_to_is_not_made_again() {
+    let (dir, data_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk = dir.path().canonicalize().unwrap().join("disk");
+    let (folder, link) = (disk.join("econ"), dir.path().join("link"));
+    std::os::unix::fs::symlink(&disk, &link).unwrap();
+    std::fs::create_dir(&disk).unwrap();
+    let open = |path: &Path| Repository::open(path, data_dir.path()).map_err(|error| error.to_string());
+    open(&folder).unwrap();
+    let state = serde_json::json!({"repository": folder, "stretch": "stretch"}).to_string();
+    std::fs::write(data_dir.path().join("wal-archive.json"), state).unwrap();
+    assert_eq!(open(&link.join("econ")).unwrap().dir(), folder);
+    // With its mount point, without, and as a bare mount point.
+    for gone in [&folder, &disk] {
+        std::fs::remove_dir_all(gone).unwrap();
+        for path in [&folder, &link.join("econ")] {
+            assert!(open(path).unwrap_err().starts_with("UB421"));
+            let wanted = super::Archive::wanted(data_dir.path(), Some(path)).unwrap().unwrap();
+            assert_eq!((wanted.dir(), gone.exists()), (folder.as_path(), false));
+        }
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    assert!(open(&folder).unwrap_err().starts_with("UB421"));
+    assert!(std::fs::read_dir(&folder).unwrap().next().is_none());
+    open(&dir.path().join("another")).unwrap();
+}
+
+#[test]
+fn a_set_that_has_grown_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    set(dir.path(), "a", 1, true);
+    let grown = dir.path().join("sets/a");
+    Set::read(&grown, Some(key().public())).unwrap();
+    std::fs::write(grown.join("pg/PG_VERSION"), b"15\n and more").unwrap();
+    let said = Set::read(&grown, Some(key().public())).unwrap_err().to_string();
+    assert!(said.starts_with("UB605"), "{said}");
 }

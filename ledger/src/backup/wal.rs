@@ -43,6 +43,10 @@ pub(super) fn copy(
     let stretch = range.stretch.as_deref().unwrap_or_default();
     let first = Segment::of_name(&range.first_segment, range.segment_bytes)
         .ok_or_else(|| BackupError::new("UB605", "the set names no WAL segment to begin from"))?;
+    let at = |segment: Segment, offset: u64| segment.number * range.segment_bytes + offset;
+    let end = Segment::of_lsn(range.timeline, &range.end_lsn, range.segment_bytes)
+        .map(|(segment, offset)| at(segment, offset))
+        .ok_or_else(|| BackupError::new("UB605", "the set does not say where its own WAL ends"))?;
     let mut found = Replayable::default();
     let (tail, whole) = match last_sealed(folder, stretch, key, range.segment_bytes) {
         Ok(last) => last,
@@ -66,6 +70,14 @@ pub(super) fn copy(
             }
             Ok(Some(_)) => Err("its statement is about something else".to_owned()),
             Ok(None) => match &tail {
+                // The base brought more of it along, and needs that to be consistent.
+                Some(tail) if tail.segment == name && to.exists() && at(segment, tail.length) < end => {
+                    tracing::warn!(
+                        segment = name,
+                        "the archive ends before the base does, so the base is all there is"
+                    );
+                    break;
+                }
                 Some(tail) if tail.segment == name => {
                     let partial: PathBuf = folder.join(format!("{name}{PARTIAL}"));
                     let from = if partial.exists() { partial } else { folder.join(&name) };

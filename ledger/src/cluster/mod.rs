@@ -41,7 +41,7 @@ pub use error::ClusterError;
 pub use external::{ExternalDatabase, ExternalReport};
 pub use libpq::environment as libpq_environment;
 pub use lock::DataDirLock;
-pub(crate) use postmaster::last_lines;
+pub(crate) use postmaster::{HBA, last_lines};
 pub(crate) use staging::Staging;
 pub use state::EconState;
 

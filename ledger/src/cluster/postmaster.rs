@@ -20,6 +20,10 @@ pub(crate) const LOOK: Duration = Duration::from_millis(10);
 /// A log longer than this is put aside at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
+/// `pg_hba.conf`: local only, whatever a later setting of listen_addresses says.
+pub(crate) const HBA: &str =
+    "# Written by econ: the socket's folder is the key.\nlocal all all trust\nlocal replication all trust\n";
+
 /// The folders of one data dir.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -199,10 +203,9 @@ pub(crate) fn init(
     if let Some(failure) = failure {
         return Err(failure);
     }
-    // Local only, whatever a later setting of listen_addresses says. Overwriting keeps the owner.
+    // Overwriting keeps the owner.
     let hba = fresh.join("pg_hba.conf");
-    fs::write(&hba, "# Written by econ: the socket's folder is the key.\nlocal all all trust\nlocal replication all trust\n")
-        .map_err(ClusterError::io("cannot write", &hba))?;
+    fs::write(&hba, HBA).map_err(ClusterError::io("cannot write", &hba))?;
     fs::rename(&fresh, &layout.pg).map_err(ClusterError::io("cannot rename to", &layout.pg))?;
     if durable {
         File::open(&layout.data_dir)
