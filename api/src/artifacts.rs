@@ -66,8 +66,7 @@ pub struct Received {
     pub size_bytes: u64,
     /// SHA-256, for Content-Digest; `None`: there were none.
     pub digest: Option<BodyDigest>,
-    /// `None`: the store has had them.
-    temporary: Option<Temporary>,
+    temporary: Temporary,
 }
 
 /// A sealed file and its key, which vanish unless they are renamed.
@@ -138,20 +137,28 @@ impl Store {
         (of(&self.root).with_extension(SEALED), of(&self.keys), of(&self.root))
     }
 
+    /// Whether it is here and whole: a damaged one may be sent again.
     async fn is_here(&self, ledger_id: u32, hash: &ArtifactHash) -> io::Result<bool> {
-        Ok(self.open_artifact(ledger_id, hash).await?.is_some())
+        let Some(opened) = self.open_artifact(ledger_id, hash).await? else { return Ok(false) };
+        let (mut stream, mut hasher) = (std::pin::pin!(opened.into_stream()), blake3::Hasher::new());
+        while let Some(chunk) = stream.next().await {
+            match chunk {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+                chunk => hasher.update(&chunk?),
+            };
+        }
+        Ok(hasher.finalize().as_bytes() == hash.as_bytes())
     }
 
     /// Takes an upload: streams it to the side and checks its size and hash.
     pub async fn receive<E: std::fmt::Display>(
         &self,
-        ledger_id: u32,
         hash: &ArtifactHash,
         mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
     ) -> Result<Received, StoreError> {
-        // Whoever sends what is here already still has to send it: that is the proof of holding it.
-        let known = self.is_here(ledger_id, hash).await?;
-        let mut target = if known { None } else { Some(self.temporary().await?) };
+        // Whoever sends what is here already still has to send it: that is the proof of holding it. It is written as well, so
+        // that the time does not tell whether somebody holds the same.
+        let (temporary, mut sealer, mut file) = self.temporary().await?;
         let (mut blake3, mut sha256, mut size_bytes) = (blake3::Hasher::new(), Sha256::new(), 0_u64);
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| StoreError::BrokenOff(error.to_string()))?;
@@ -161,18 +168,13 @@ impl Store {
             }
             blake3.update(&chunk);
             sha256.update(&chunk);
-            if let Some((_, sealer, file)) = &mut target {
-                file.write_all(&sealer.push(&chunk)?).await?;
-            }
+            file.write_all(&sealer.push(&chunk)?).await?;
         }
         let found = ArtifactHash::from_bytes(*blake3.finalize().as_bytes());
         if found != *hash {
             return Err(StoreError::OtherHash(found));
         }
-        let temporary = match target {
-            Some((temporary, sealer, file)) => Some(close(temporary, sealer, file).await?),
-            None => None,
-        };
+        let temporary = close(temporary, sealer, file).await?;
         let digest = (size_bytes > 0).then(|| BodyDigest::from_sha256(sha256.finalize().into()));
         Ok(Received { size_bytes, digest, temporary })
     }
@@ -193,28 +195,32 @@ impl Store {
         self.locks[usize::from(hash.as_bytes()[0])].lock().await
     }
 
-    /// Puts received bytes under their name. `false`: they were erased in between and must be sent again.
-    pub async fn keep(
-        &self,
-        ledger_id: u32,
-        hash: &ArtifactHash,
-        received: &mut Received,
-    ) -> io::Result<bool> {
-        // Somebody else may have been faster; a reader between the two renames would see a key and a file that do not fit.
-        let is_here = self.is_here(ledger_id, hash).await?;
-        let Some(temporary) = received.temporary.take().filter(|_| !is_here) else { return Ok(is_here) };
-        self.place(ledger_id, hash, &temporary).await?;
-        Ok(true)
+    /// Puts received bytes under their name, unless they are there.
+    pub async fn keep(&self, ledger_id: u32, hash: &ArtifactHash, received: Received) -> io::Result<()> {
+        // A reader between the two renames would see a key and a file that do not fit, so nothing that is whole is replaced.
+        if self.is_here(ledger_id, hash).await? {
+            return Ok(());
+        }
+        self.place(ledger_id, hash, &received.temporary).await
     }
 
     /// Puts a sealed file and its key under an artifact's name.
     async fn place(&self, ledger_id: u32, hash: &ArtifactHash, temporary: &Temporary) -> io::Result<()> {
         let (path, key_path, _) = self.paths(ledger_id, hash);
-        for folder in [path.parent(), key_path.parent()].into_iter().flatten() {
+        let folders = [path.parent(), key_path.parent()].into_iter().flatten();
+        for folder in folders.clone().filter(|folder| !folder.exists()) {
             tokio::fs::create_dir_all(folder).await?;
+            for made in folder.ancestors().skip(1).take(2) {
+                tokio::fs::File::open(made).await?.sync_all().await?;
+            }
         }
         tokio::fs::rename(&temporary.key_path, &key_path).await?;
-        tokio::fs::rename(&temporary.path, &path).await
+        tokio::fs::rename(&temporary.path, &path).await?;
+        // From here on it is stored, also after a loss of power.
+        for folder in folders {
+            tokio::fs::File::open(folder).await?.sync_all().await?;
+        }
+        Ok(())
     }
 
     /// The artifact's bytes; `None`: it is not here.
@@ -350,18 +356,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = open(directory.path(), 100).unwrap();
         let hash = ArtifactHash::of(b"onetwo");
-        let mut received = store.receive(1, &hash, body(&["one", "two"])).await.unwrap();
+        let received = store.receive(&hash, body(&["one", "two"])).await.unwrap();
         assert_eq!((received.size_bytes, received.digest), (6, Some(BodyDigest::of(b"onetwo"))));
         assert!(store.read(1, &hash).await.unwrap().is_none());
-        assert!(store.keep(1, &hash, &mut received).await.unwrap());
+        store.keep(1, &hash, received).await.unwrap();
         assert_eq!(store.read(1, &hash).await.unwrap().unwrap(), b"onetwo");
         assert!(store.read(2, &hash).await.unwrap().is_none(), "another ledger has its own files");
         assert_eq!(store.open_artifact(1, &hash).await.unwrap().unwrap().size_bytes, 6);
 
-        // Sent again: hashed, not written; and when it was erased in between the sender is told.
-        let mut again = store.receive(1, &hash, body(&["onetwo"])).await.unwrap();
+        // Sent again: what is there stays; what was erased in between comes back.
+        let key = std::fs::read(store.paths(1, &hash).1).unwrap();
+        let again = store.receive(&hash, body(&["onetwo"])).await.unwrap();
+        store.keep(1, &hash, again).await.unwrap();
+        assert_eq!(std::fs::read(store.paths(1, &hash).1).unwrap(), key);
+        let again = store.receive(&hash, body(&["onetwo"])).await.unwrap();
         store.erase(1, &hash).await.unwrap();
-        assert!(!store.keep(1, &hash, &mut again).await.unwrap());
+        store.keep(1, &hash, again).await.unwrap();
+        assert_ne!(std::fs::read(store.paths(1, &hash).1).unwrap(), key);
+        assert_eq!((store.read(1, &hash).await.unwrap().unwrap(), incoming(&store)), (b"onetwo".to_vec(), 0));
+        store.erase(1, &hash).await.unwrap();
         assert!(store.open_artifact(1, &hash).await.unwrap().is_none());
         store.erase(1, &hash).await.unwrap();
     }
@@ -371,12 +384,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = open(directory.path(), 6).unwrap();
         let hash = ArtifactHash::of(b"other");
-        let found = store.receive(1, &hash, body(&["bytes"])).await.unwrap_err();
+        let found = store.receive(&hash, body(&["bytes"])).await.unwrap_err();
         assert!(matches!(found, StoreError::OtherHash(found) if found == ArtifactHash::of(b"bytes")));
-        let found = store.receive(1, &hash, body(&["many", "bytes"])).await.unwrap_err();
+        let found = store.receive(&hash, body(&["many", "bytes"])).await.unwrap_err();
         assert!(matches!(found, StoreError::TooLarge(6)));
         let broken: Vec<Chunk> = vec![Ok(Bytes::from_static(b"oth")), Err("reset".into())];
-        let found = store.receive(1, &hash, futures_util::stream::iter(broken)).await.unwrap_err();
+        let found = store.receive(&hash, futures_util::stream::iter(broken)).await.unwrap_err();
         assert!(matches!(found, StoreError::BrokenOff(_)));
         assert_eq!(incoming(&store), 0);
         assert!(store.read(1, &hash).await.unwrap().is_none());
@@ -387,13 +400,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = open(directory.path(), 100).unwrap();
         let hash = ArtifactHash::of(b"true");
-        let mut received = store.receive(1, &hash, body(&["true"])).await.unwrap();
-        store.keep(1, &hash, &mut received).await.unwrap();
+        let received = store.receive(&hash, body(&["true"])).await.unwrap();
+        store.keep(1, &hash, received).await.unwrap();
         let (path, key_path, plain_path) = store.paths(1, &hash);
         let mut sealed = std::fs::read(&path).unwrap();
         *sealed.last_mut().unwrap() ^= 1;
         std::fs::write(&path, &sealed).unwrap();
         assert!(store.read(1, &hash).await.unwrap().is_none());
+        // Whoever has the right bytes can bring them back.
+        let again = store.receive(&hash, body(&["true"])).await.unwrap();
+        store.keep(1, &hash, again).await.unwrap();
+        assert_eq!(store.read(1, &hash).await.unwrap().unwrap(), b"true");
         std::fs::remove_file(&key_path).unwrap();
         std::fs::write(&plain_path, b"false").unwrap();
         assert!(store.read(1, &hash).await.unwrap().is_none());
@@ -406,8 +423,8 @@ mod tests {
         let hash = ArtifactHash::of(b"personal");
         let (path, key_path, plain_path) = store.paths(1, &hash);
         let keep = async || {
-            let mut received = store.receive(1, &hash, body(&["personal"])).await.unwrap();
-            assert!(store.keep(1, &hash, &mut received).await.unwrap());
+            let received = store.receive(&hash, body(&["personal"])).await.unwrap();
+            store.keep(1, &hash, received).await.unwrap();
             assert_eq!(store.read(1, &hash).await.unwrap().unwrap(), b"personal");
         };
         keep().await;

@@ -7,6 +7,21 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::reader::{Reader, bigint, bytes32, count, get, int, time};
 
+/// Bytes before the first chunk of a sealed artifact.
+pub const SEALED_HEAD_BYTES: usize = 24;
+
+/// What a sealed artifact begins with: the format's name, and one of its key, so that a key and a file that do not belong
+/// together are told from each other without opening them.
+pub fn sealed_head(key: &[u8; 32]) -> [u8; SEALED_HEAD_BYTES] {
+    const MAGIC: [u8; 8] = *b"ECSEAL01";
+    let mut head = [0; SEALED_HEAD_BYTES];
+    let name = blake3::derive_key("econ 2026-11 name of an artifact's key", key);
+    let (magic, rest) = head.split_at_mut(MAGIC.len());
+    magic.copy_from_slice(&MAGIC);
+    rest.copy_from_slice(&name[..SEALED_HEAD_BYTES - MAGIC.len()]);
+    head
+}
+
 /// For whose sake something is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {

@@ -12,15 +12,13 @@ use std::path::Path;
 use aead_stream::{DecryptorBE32, EncryptorBE32};
 use bytes::Bytes;
 use chacha20poly1305::ChaCha20Poly1305;
+use ledger::artifacts::{SEALED_HEAD_BYTES, sealed_head};
 use rand::TryRng as _;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
-const MAGIC: [u8; 8] = *b"ECSEAL01";
-const NAME_BYTES: usize = 16;
-/// Bytes before the first chunk.
-const HEAD_BYTES: usize = MAGIC.len() + NAME_BYTES;
+const HEAD_BYTES: usize = SEALED_HEAD_BYTES;
 /// Plain bytes of each chunk but the last, which has at most as many.
 const CHUNK_BYTES: usize = 64 * 1024;
 const TAG_BYTES: usize = 16;
@@ -57,12 +55,7 @@ impl SealKey {
 
     /// What the head of its file says, so that a key and a file that do not belong together are not tried.
     fn head(&self) -> [u8; HEAD_BYTES] {
-        let mut head = [0; HEAD_BYTES];
-        let name = blake3::derive_key("econ 2026-11 name of an artifact's key", self.as_bytes());
-        let (magic, rest) = head.split_at_mut(MAGIC.len());
-        magic.copy_from_slice(&MAGIC);
-        rest.copy_from_slice(&name[..NAME_BYTES]);
-        head
+        sealed_head(&self.0)
     }
 }
 
@@ -201,7 +194,7 @@ mod tests {
         let file = sealed(&key, &plain, CHUNK_BYTES);
         assert!(opened(&SealKey::generate().unwrap(), &file).await.is_none());
         let one = HEAD_BYTES + SEALED_CHUNK_BYTES;
-        for place in [0, MAGIC.len(), HEAD_BYTES, one - 1, one, file.len() - 1] {
+        for place in [0, 8, HEAD_BYTES, one - 1, one, file.len() - 1] {
             let mut bent = file.clone();
             bent[place] ^= 1;
             assert!(opened(&key, &bent).await.is_none(), "byte {place}");

@@ -168,5 +168,10 @@ fn tell(args: &RestoreArgs, restored: &Restored, report: Option<&Report>) {
             restored.unreadable
         ));
     }
+    if restored.losses.iter().any(Loss::is_of_commands) {
+        say(
+            "again     payouts, deposits and erasures after that moment: see docs/OPERATIONS.md, After an accepted loss",
+        );
+    }
     say("next      econ up; then make a new backup, because older sets do not lead past this restore");
 }

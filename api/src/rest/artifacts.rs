@@ -80,28 +80,20 @@ pub(crate) async fn upload(
     }
     let _slot =
         state.uploads.acquire().await.map_err(|error| internal("waiting for an upload slot", &error))?;
-    let mut received = state.store.receive(query.ledger, &hash, body.into_data_stream()).await?;
+    let received = state.store.receive(&hash, body.into_data_stream()).await?;
+    let size_bytes = received.size_bytes;
     signer.check_body_digest(received.digest)?;
     let new = {
         // Keeping and recording must not be parted by an erasure of the same bytes.
         let _guard = state.store.lock(&hash).await;
-        if !state.store.keep(query.ledger, &hash, &mut received).await.map_err(StoreError::Io)? {
-            return Err(Problem::new("UB804", "the same bytes were erased at this moment: send them again"));
-        }
+        state.store.keep(query.ledger, &hash, received).await.map_err(StoreError::Io)?;
         let now_us = state.pipeline.now_us();
-        artifacts::record_upload(
-            &state.reader,
-            signer.agent_id,
-            query.ledger,
-            &hash,
-            received.size_bytes,
-            now_us,
-        )
-        .await?
+        artifacts::record_upload(&state.reader, signer.agent_id, query.ledger, &hash, size_bytes, now_us)
+            .await?
     };
-    metrics::counter!("econ_artifact_bytes_total", "direction" => "in").increment(received.size_bytes);
+    metrics::counter!("econ_artifact_bytes_total", "direction" => "in").increment(size_bytes);
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-    let body = Stored { artifact_hash: hash.to_string(), size_bytes: received.size_bytes };
+    let body = Stored { artifact_hash: hash.to_string(), size_bytes };
     Ok(json(status, "application/json", &body))
 }
 

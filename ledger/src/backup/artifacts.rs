@@ -3,18 +3,22 @@
 //! older set holds of those bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::Path;
 
 use tokio_postgres::Client;
 
 use super::manifest::Set;
 use super::{BackupError, files};
+use crate::artifacts::{SEALED_HEAD_BYTES, sealed_head};
 use crate::cluster::{ClusterError, Staging};
 
 /// Of the artifacts themselves, in a data dir and in a set.
 pub(super) const ARTIFACTS: &str = "artifacts";
 /// Of their keys, in a data dir and beside the sets.
 pub(super) const KEYS: &str = "artifact-keys";
+/// What is still arriving lies in a folder of its own, in both.
+const INCOMING: &str = "incoming";
 /// How the names of sealed artifacts end; their keys' names are the same without it.
 const SEALED: &str = ".sealed";
 /// Hashes in one question.
@@ -25,11 +29,20 @@ pub(super) fn copy_in(data_dir: &Path, set: &Path) -> Result<(), BackupError> {
     let (from, to) = (data_dir.join(ARTIFACTS), set.join(ARTIFACTS));
     files::make_folder(&to)?;
     let tree = files::Tree::of(&from)?;
-    let whole = |name: &&String| !name.starts_with("incoming");
+    let whole = |name: &&String| !name.starts_with(INCOMING);
     for folder in tree.folders.iter().filter(whole) {
         files::make_folder(&to.join(folder))?;
     }
-    for file in tree.files.iter().filter(whole) {
+    let (sealed, plain): (Vec<_>, Vec<_>) =
+        tree.files.iter().filter(whole).partition(|name| name.ends_with(SEALED));
+    if !plain.is_empty() {
+        // A set never changes, so what could not be erased from it must not get there.
+        tracing::warn!(
+            count = plain.len(),
+            "artifacts of an earlier release are not sealed yet and not in the set: start econ once, then make another"
+        );
+    }
+    for file in sealed {
         match files::copy(&from.join(file), &to.join(file), None) {
             Ok(_) => {}
             // Erased a moment ago.
@@ -53,17 +66,35 @@ pub(super) fn mirror_keys(data_dir: &Path, repository: &Path) -> Result<(), Back
     for folder in &tree.folders {
         files::make_folder(&to.join(folder))?;
     }
-    for file in &tree.files {
-        let key = match files::read_small(&from.join(file)) {
+    for file in tree.files.iter().filter(|name| !name.starts_with(INCOMING)) {
+        let sealed = data_dir.join(ARTIFACTS).join(format!("{file}{SEALED}"));
+        match files::read_small(&from.join(file)) {
             Err(_) if !from.join(file).exists() => continue,
-            key => key?,
-        };
-        let target = to.join(file);
-        if !target.exists() || files::read_small(&target)? != key {
-            files::write_durably(&target, &key)?;
+            Err(error) => return Err(error),
+            Ok(key) if opens(&key, &sealed)? => {
+                let target = to.join(file);
+                if !target.exists() || files::read_small(&target)? != key {
+                    files::write_durably(&target, &key)?;
+                }
+            }
+            // The mirror's may be the right one.
+            Ok(_) => {
+                tracing::warn!(file, "this key does not open its artifact, so the mirror keeps what it has")
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a key is the one that a sealed artifact names. `false` without that artifact.
+fn opens(key: &[u8], sealed: &Path) -> Result<bool, BackupError> {
+    let Ok(key) = <[u8; 32]>::try_from(key) else { return Ok(false) };
+    if !sealed.exists() {
+        return Ok(false);
+    }
+    let mut head = [0; SEALED_HEAD_BYTES];
+    let read = files::open_plain(sealed)?.read_exact(&mut head);
+    Ok(read.is_ok() && head == sealed_head(&key))
 }
 
 /// Removes the keys of what nobody holds any more. What no row knows stays: the mirror may be of more than this database, and
@@ -77,6 +108,8 @@ pub(super) async fn forget_erased(
     if !mirror.exists() {
         return Ok(0);
     }
+    // Of no artifact: an earlier econ took them along while they arrived.
+    let _ = std::fs::remove_dir_all(mirror.join(INCOMING));
     let mut gone: BTreeMap<i32, Vec<(Vec<u8>, String)>> = BTreeMap::new();
     for file in files::Tree::of(&mirror)?.files {
         let mut parts = file.splitn(3, '/');
@@ -121,13 +154,14 @@ pub(super) fn copy_out(set: &Set, staging: &Path) -> Result<u64, BackupError> {
     let mut without = 0;
     for name in tree.files.iter().filter_map(|file| file.strip_suffix(SEALED)) {
         let found = mirror.as_ref().map(|mirror| mirror.join(name)).filter(|key| key.exists());
-        let Some(found) = found else {
+        let key = found.map(|found| files::read_small(&found)).transpose()?.unwrap_or_default();
+        if !opens(&key, &artifacts.join(format!("{name}{SEALED}")))? {
             without += 1;
             continue;
-        };
+        }
         let to = keys.join(name);
         files::make_folder(to.parent().unwrap_or(&keys))?;
-        files::copy(&found, &to, None)?;
+        files::write_durably(&to, &key)?;
     }
     if keys.exists() {
         files::sync_tree(&keys, &files::Tree::of(&keys)?)?;

@@ -82,7 +82,13 @@ async fn fill(
     copy_checkpoints(options.data_dir, dir)?;
     let api = connect(&source.api).await?;
     let postgres_version = version(&api).await?;
-    artifacts::forget_erased(&api, options.data_dir, options.repository.dir()).await?;
+    let forgotten = artifacts::forget_erased(&api, options.data_dir, options.repository.dir()).await?;
+    if forgotten > 0 {
+        tracing::info!(
+            forgotten,
+            "keys of erased artifacts left the folder for backups: no set opens them any more"
+        );
+    }
     let (wal, ledgers) = match options.kind {
         Kind::Base => {
             let ledgers = read_ledgers(&api).await?;
