@@ -105,6 +105,9 @@ fn reached(copies: &Copies) -> Option<Timestamp> {
 #[tokio::test]
 async fn a_restore_to_a_moment_between_two_commands_is_exactly_that_and_needs_the_word() {
     let mut shop = Shop::open().await;
+    // What is restored is to hold a forest, and a shorter one.
+    let forest = shop.market.file("checkpoints/forest.checkpoint");
+    until("a forest", async || Path::new(&forest).exists().then_some(())).await;
     let before = shop.deposit("one").await;
     let moment = now().to_string();
     let after = shop.deposit("two").await;
