@@ -38,6 +38,23 @@ async fn what_is_erased_opens_from_no_set_after_the_next_backup_and_everything_e
     copies.make(&market, &["--artifacts"]).await;
     let before = names(&mirror);
     assert_eq!((before.len(), &before), (names(Path::new(&market.file("artifacts"))).len(), &names(&own)));
+    // A broken key takes no good one's place, what is arriving stays away, and what is not sealed is in no set.
+    let key = own.join("1").join(&kept[..2]).join(kept);
+    let whole = std::fs::read(&key).unwrap();
+    let plain = Path::new(&market.file("artifacts/1")).join(&kept[..2]).join("not-sealed");
+    let arriving = own.join("incoming/arriving");
+    for (path, bytes) in [(&key, &b""[..]), (&plain, b"plain"), (&arriving, b"key")] {
+        std::fs::write(path, bytes).unwrap();
+    }
+    copies.make(&market, &["--artifacts"]).await;
+    assert_eq!(std::fs::read(mirror.join("1").join(&kept[..2]).join(kept)).unwrap(), whole);
+    assert_eq!(names(&mirror), before);
+    assert_eq!(names(&copies.sets().pop().unwrap().join("artifacts")).len(), before.len());
+    std::fs::write(&key, &whole).unwrap();
+    for gone in [plain, arriving] {
+        std::fs::remove_file(gone).unwrap();
+    }
+
     must(&["erase", order, "--data-dir", market.text()]).await;
     copies.make(&market, &[]).await;
     let after = names(&mirror);

@@ -214,7 +214,15 @@ impl Market {
         }
         if let Some(repository) = Archive::wanted(&self.data_dir, args.wal_archive.as_deref())? {
             let key = self.pipeline.house().receipt_key().clone();
-            self.archiver = Some(Archiver::start(source, repository, self.data_dir.clone(), key).await?);
+            match Archiver::start(source, repository, self.data_dir.clone(), key).await {
+                Ok(archiver) => self.archiver = Some(archiver),
+                // The market does not wait for an archive that nobody has asked for just now.
+                Err(error) if args.wal_archive.is_none() => {
+                    metrics::counter!("econ_wal_archive_failures_total").increment(1);
+                    tracing::error!(%error, "WAL is not archived until the next start");
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

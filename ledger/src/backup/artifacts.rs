@@ -74,7 +74,7 @@ pub(super) fn mirror_keys(data_dir: &Path, repository: &Path) -> Result<(), Back
             Ok(key) if opens(&key, &sealed)? => {
                 let target = to.join(file);
                 if !target.exists() || files::read_small(&target)? != key {
-                    files::write_durably(&target, &key)?;
+                    files::write_into(&target, &key)?;
                 }
             }
             // The mirror's may be the right one.
