@@ -271,6 +271,32 @@ impl Store {
         Ok(())
     }
 
+    /// The numbers that artifacts or keys are stored under, a ledger's or not.
+    pub async fn ledger_ids(&self) -> io::Result<BTreeSet<u32>> {
+        let mut found = BTreeSet::new();
+        for folder in [&self.root, &self.keys] {
+            let mut entries = tokio::fs::read_dir(folder).await?;
+            while let Some(entry) = entries.next_entry().await? {
+                found.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether anything of an artifact is here, whole or not.
+    pub fn has_any(&self, ledger_id: u32, hash: &ArtifactHash) -> bool {
+        Self::on_disk(&self.root, &self.keys, ledger_id, hash).is_some()
+    }
+
+    /// How many bytes the files of an artifact take in a store that another process may have open; `None`: there are none.
+    pub fn on_disk(root: &Path, keys: &Path, ledger_id: u32, hash: &ArtifactHash) -> Option<u64> {
+        let hex = hash.to_string();
+        let of = |folder: &Path| folder.join(ledger_id.to_string()).join(&hex[..2]).join(&hex);
+        let sizes = [of(root).with_extension(SEALED), of(root), of(keys)]
+            .map(|path| std::fs::symlink_metadata(path).ok().map(|found| found.len()));
+        sizes.into_iter().flatten().reduce(u64::saturating_add)
+    }
+
     /// The artifacts of a ledger whose hash begins with this byte, as far as anything of them is here.
     pub async fn stored(&self, ledger_id: u32, first: u8) -> io::Result<BTreeSet<ArtifactHash>> {
         let mut found = BTreeSet::new();

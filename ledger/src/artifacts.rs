@@ -76,21 +76,24 @@ pub enum Action {
 
 /// What erasing a subject would do to each of its stored artifacts; empty: nothing of it is stored. Calls
 /// `artifacts.plan_erasure`. An agent that is not the operator may ask for itself, and is shown
-/// at most 1,000 of its own uploads. `UB302`: it asked for another; `UM403`, `UM405`: no such subject; `UM608`: its
+/// at most 1,000 of its own uploads, those behind `after`. `UB302`: it asked for another; `UM403`, `UM405`: no such subject; `UM608`: its
 /// contents are still needed.
 pub async fn plan_erasure(
     reader: &Reader,
     actor: AgentId,
     ledger_id: u32,
     subject: Subject,
+    after: Option<&ArtifactHash>,
 ) -> Result<Vec<Planned>, Error> {
-    let sql = "select artifact_hash, size_bytes, action, agent_id, reason from artifacts.plan_erasure($1, $2, $3, $4, $5)";
+    let sql = "select artifact_hash, size_bytes, action, agent_id, reason from artifacts.plan_erasure($1, $2, $3, $4, $5, $6)";
     let (id, hash) = match subject {
         Subject::Agent(id) => (Some(Uuid::from(id)), None),
         Subject::Order(id) => (Some(Uuid::from(id)), None),
         Subject::Artifact(hash) => (None, Some(hash.as_bytes().to_vec())),
     };
-    let rows = reader.rows(sql, &[&Uuid::from(actor), &int(ledger_id)?, &subject.kind(), &id, &hash]).await?;
+    let after = after.map(|after| after.as_bytes().to_vec());
+    let actor = Uuid::from(actor);
+    let rows = reader.rows(sql, &[&actor, &int(ledger_id)?, &subject.kind(), &id, &hash, &after]).await?;
     let planned = |row: &tokio_postgres::Row| {
         let reason: Option<String> = get(row, "reason")?;
         let reason = reason.unwrap_or_default();
@@ -132,26 +135,50 @@ pub async fn pending_erasures(
     rows.iter().map(|row| Ok(ArtifactHash::from_bytes(bytes32(row, "hash")?))).collect()
 }
 
-/// Marks the uploads that an erasure in the log concerns; `true`: nobody holds the bytes any more, so the store must delete
-/// them now. Calls `artifacts.apply_erasure`.
+/// Whether by the log nobody holds the artifact any more, so that the store must lose it before [`apply_erasure`]. Calls
+/// `artifacts.erases_bytes`.
+pub async fn erases_bytes(reader: &Reader, ledger_id: u32, hash: &ArtifactHash) -> Result<bool, Error> {
+    let sql = "select artifacts.erases_bytes($1, $2) as last";
+    let row = reader.row(sql, &[&int(ledger_id)?, &hash.as_bytes().as_slice()]).await?;
+    row.map_or(Ok(false), |row| get(&row, "last"))
+}
+
+/// Marks the uploads that an erasure in the log concerns: it is carried out. Calls `artifacts.apply_erasure`.
 pub async fn apply_erasure(
     reader: &Reader,
     ledger_id: u32,
     hash: &ArtifactHash,
     at_us: i64,
-) -> Result<bool, Error> {
-    let sql = "select artifacts.apply_erasure($1, $2, $3) as last";
-    let row = reader.row(sql, &[&int(ledger_id)?, &hash.as_bytes().as_slice(), &time(at_us)]).await?;
-    row.map_or(Ok(false), |row| get(&row, "last"))
+) -> Result<(), Error> {
+    let sql = "select artifacts.apply_erasure($1, $2, $3)";
+    reader.rows(sql, &[&int(ledger_id)?, &hash.as_bytes().as_slice(), &time(at_us)]).await.map(drop)
 }
 
-/// Those that were uploaded once and that nobody holds any more. Calls `artifacts.unheld`.
+/// Those that the store must not have: nobody holds them any more, they were erased without a row, or the ledger is none.
+/// Calls `artifacts.unheld`.
 pub async fn unheld(
     reader: &Reader,
     ledger_id: u32,
     hashes: &[ArtifactHash],
 ) -> Result<Vec<ArtifactHash>, Error> {
-    let sql = "select h as hash from artifacts.unheld($1, $2) as h";
+    some_of(reader, "select h as hash from artifacts.unheld($1, $2) as h", ledger_id, hashes).await
+}
+
+/// Those that nobody has ever been recorded to have uploaded. Calls `artifacts.unknown`.
+pub async fn unknown(
+    reader: &Reader,
+    ledger_id: u32,
+    hashes: &[ArtifactHash],
+) -> Result<Vec<ArtifactHash>, Error> {
+    some_of(reader, "select h as hash from artifacts.unknown($1, $2) as h", ledger_id, hashes).await
+}
+
+async fn some_of(
+    reader: &Reader,
+    sql: &str,
+    ledger_id: u32,
+    hashes: &[ArtifactHash],
+) -> Result<Vec<ArtifactHash>, Error> {
     let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.as_bytes().as_slice()).collect();
     let rows = reader.rows(sql, &[&int(ledger_id)?, &hashes]).await?;
     rows.iter().map(|row| Ok(ArtifactHash::from_bytes(bytes32(row, "hash")?))).collect()

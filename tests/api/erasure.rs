@@ -166,7 +166,7 @@ async fn an_erased_agent_is_gone_and_what_another_uploaded_too_stays_with_that_o
     let reader = Reader::new(server.market.db.config("econ_api"), 1).unwrap();
     let house = server.market.pipeline.house().agent(Hand::Operator);
     let subject = artifacts::Subject::Agent(proto::ids::AgentId::from_uuid(buyer));
-    let mut plan: Vec<_> = artifacts::plan_erasure(&reader, house, LEDGER, subject)
+    let mut plan: Vec<_> = artifacts::plan_erasure(&reader, house, LEDGER, subject, None)
         .await
         .unwrap()
         .into_iter()
@@ -195,7 +195,7 @@ async fn an_erased_agent_is_gone_and_what_another_uploaded_too_stays_with_that_o
     ] {
         assert_eq!(get(&server, who, &ArtifactHash::of(bytes)).await.status, status, "{who}");
     }
-    let again = artifacts::plan_erasure(&reader, house, LEDGER, subject).await.unwrap();
+    let again = artifacts::plan_erasure(&reader, house, LEDGER, subject, None).await.unwrap();
     assert_eq!(again, [], "nothing of it is left");
     // The last holder takes it along.
     told(&server, "the-payee", erase(ErasureSubject::Agent, Some(payee), &[(INPUT, None)])).await.unwrap();
@@ -332,7 +332,7 @@ async fn killed_while_it_removes_files_or_given_them_back_by_a_restore_the_next_
         assert_refused(&get(&server, "buyer", &name).await, 410, "UM410");
         let (store, reader) = next_server(&server).await;
         let swept = erasure::sweep(&store, &reader, LEDGER).await.unwrap();
-        assert_eq!(swept, Swept { removed: 1, sealed: 0 }, "{with_file} {with_key}");
+        assert_eq!(swept, Swept { removed: 1, ..Swept::default() }, "{with_file} {with_key}");
         assert!(!sealed.exists() && !key.exists());
         assert_eq!(get(&server, "payee", &ArtifactHash::of(OUTPUT)).await.body, OUTPUT);
     }
@@ -349,6 +349,249 @@ async fn killed_while_it_removes_files_or_given_them_back_by_a_restore_the_next_
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, b"something").unwrap();
     }
-    assert_eq!(erasure::sweep(&store, &reader, LEDGER).await.unwrap(), Swept::default());
+    let swept = erasure::sweep(&store, &reader, LEDGER).await.unwrap();
+    assert_eq!(swept, Swept { unknown: 1, ..Swept::default() });
     assert!(unknown.iter().all(|path| path.exists()));
+}
+
+async fn withdraw(server: &Server, who: &'static str, name: &ArtifactHash) -> Reply {
+    server.send(&Craft::new(who, "DELETE", format!("/v1/artifacts/{name}"))).await
+}
+
+/// Writes an artifact's two files past the server, into a folder of some number.
+fn put_back(server: &Server, ledger: &str, name: &ArtifactHash) -> [PathBuf; 2] {
+    let paths = stored(server, name).map(|path| {
+        let shard = path.parent().unwrap();
+        let root = shard.parent().unwrap().with_file_name(ledger);
+        root.join(shard.file_name().unwrap()).join(path.file_name().unwrap())
+    });
+    for path in &paths {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, [1; 32]).unwrap();
+    }
+    paths
+}
+
+/// A folder that is not empty where a file was: nothing removes it by mistake, and reading it fails.
+fn in_the_way(path: &Path) {
+    let _ = std::fs::remove_file(path);
+    std::fs::create_dir_all(path.join("something")).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_stored_under_a_number_that_is_no_ledgers_and_what_was_goes_at_the_next_start() {
+    let server = Server::start().await;
+    let name = ArtifactHash::of(INPUT);
+    for ledger in ["0", "2", "77", "4294967295"] {
+        let path = format!("/v1/artifacts/{name}?ledger={ledger}");
+        let put = Craft::new("buyer", "PUT", &path).body("application/octet-stream", INPUT.to_vec());
+        assert_refused(&server.send(&put).await, 404, "UB401");
+        for method in ["GET", "DELETE"] {
+            assert_refused(&server.send(&Craft::new("buyer", method, &path)).await, 404, "UB401");
+        }
+        let asked = Craft::new("buyer", "GET", format!("/v1/erasure?ledger={ledger}"));
+        assert_refused(&server.send(&asked).await, 404, "UB401");
+    }
+    assert_eq!(files(&server.artifacts), Vec::<PathBuf>::new());
+    // As earlier releases took it; and as a restore leaves a ledger that was made after its moment.
+    let rowed = put_back(&server, "77", &name);
+    let buyer = id_of(&server.market.buyer);
+    let row = format!(
+        "insert into artifacts.uploads (ledger_id, artifact_hash, agent_id, size_bytes, uploaded_at) \
+         values (77, '\\x{name}', '{buyer}', 1, now())"
+    );
+    server.market.admin.batch_execute(&row).await.unwrap();
+    let impossible = put_back(&server, "4294967295", &name);
+    let rowless = put_back(&server, "77", &ArtifactHash::of(OUTPUT));
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 201);
+    let (store, reader) = next_server(&server).await;
+    let swept = erasure::finish(&store, &reader, LEDGER, server.market.pipeline.now_us()).await.unwrap();
+    assert_eq!(swept, Swept { removed: 2, unknown: 1, ..Swept::default() });
+    assert!(rowed.iter().chain(&impossible).all(|path| !path.exists()));
+    assert!(rowless.iter().all(|path| path.exists()));
+    assert_eq!(get(&server, "buyer", &name).await.body, INPUT);
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_recorded_leaves_no_file_and_takes_none_of_anothers() {
+    let server = Server::start().await;
+    let name = ArtifactHash::of(INPUT);
+    let broken = "alter table artifacts.uploads add constraint no_more_ck check (agent_id is null) not valid";
+    let mended = "alter table artifacts.uploads drop constraint no_more_ck";
+    server.market.admin.batch_execute(broken).await.unwrap();
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 500);
+    assert!(stored(&server, &name).iter().all(|path| !path.exists()));
+    server.market.admin.batch_execute(mended).await.unwrap();
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 201);
+    server.market.admin.batch_execute(broken).await.unwrap();
+    assert_eq!(put(&server, "payee", INPUT).await.status, 500);
+    assert_eq!(get(&server, "buyer", &name).await.body, INPUT);
+}
+
+#[tokio::test]
+async fn a_file_that_no_row_knows_is_counted_and_goes_at_the_operators_word_for_it_only() {
+    let server = Server::start().await;
+    let names = [ArtifactHash::of(INPUT), ArtifactHash::of(OUTPUT)];
+    let paths: Vec<PathBuf> = names.iter().flat_map(|name| put_back(&server, "1", name)).collect();
+    let (store, reader) = next_server(&server).await;
+    let unknown = |unknown| Swept { unknown, ..Swept::default() };
+    assert_eq!(erasure::sweep(&store, &reader, LEDGER).await.unwrap(), unknown(2));
+    // Anybody may erase "its own" upload of whatever hash; that moves nothing.
+    let buyer = id_of(&server.market.buyer);
+    let own = erase(ErasureSubject::Agent, Some(buyer), &[(INPUT, Some(buyer)), (OUTPUT, Some(buyer))]);
+    let own = v1::CommandBody { kind: Some(own) };
+    server.client("buyer").command(LEDGER, "own", &own).await.unwrap();
+    assert_eq!(erasure::sweep(&store, &reader, LEDGER).await.unwrap(), unknown(2));
+    assert!(paths.iter().all(|path| path.exists()));
+    told(&server, "erase", erase(ErasureSubject::Artifact, None, &[(INPUT, None)])).await.unwrap();
+    assert!(stored(&server, &names[0]).iter().all(|path| !path.exists()));
+    assert!(stored(&server, &names[1]).iter().all(|path| path.exists()));
+    // Cut off between the command and the file: the next start removes it.
+    server.market.hand_must(Hand::Operator, erase(ErasureSubject::Artifact, None, &[(OUTPUT, None)])).await;
+    let removed = Swept { removed: 1, ..Swept::default() };
+    assert_eq!(erasure::sweep(&store, &reader, LEDGER).await.unwrap(), removed);
+    assert_eq!(files(&server.artifacts), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn whether_an_upload_is_new_tells_nothing_of_what_others_erased() {
+    let server = Server::start().await;
+    let payee = id_of(&server.market.payee);
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 201);
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 200);
+    assert_eq!(put(&server, "payee", INPUT).await.status, 201);
+    told(&server, "theirs", erase(ErasureSubject::Agent, Some(payee), &[(INPUT, Some(payee))]))
+        .await
+        .unwrap();
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 200);
+    assert_eq!(put(&server, "payee", INPUT).await.status, 201);
+    // Its own that is erased is new again, carried out or not.
+    server.market.hand_must(Hand::Operator, erase(ErasureSubject::Artifact, None, &[(INPUT, None)])).await;
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 201);
+    assert_eq!(put(&server, "buyer", INPUT).await.status, 200);
+}
+
+#[tokio::test]
+async fn that_something_was_erased_is_not_told_to_a_counterpart_of_somebody_who_came_later() {
+    let server = Server::start().await;
+    let name = ArtifactHash::of(INPUT);
+    assert_eq!(put(&server, "payee", INPUT).await.status, 201);
+    told(&server, "erase", erase(ErasureSubject::Artifact, None, &[(INPUT, None)])).await.unwrap();
+    // Two who guess the bytes: one uploads and orders, the other provides, and the first takes the bytes away.
+    settled(&server, INPUT, OUTPUT).await;
+    assert_eq!(withdraw(&server, "buyer", &name).await.status, 204);
+    for who in ["buyer", "provider"] {
+        assert_refused(&get(&server, who, &name).await, 403, "UB302");
+    }
+    assert_refused(&get(&server, "payee", &name).await, 410, "UM410");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_removed_keeps_no_other_and_is_said_until_it_is_gone() {
+    let server = Server::start().await;
+    let [name, other] = [ArtifactHash::of(INPUT), ArtifactHash::of(OUTPUT)];
+    for bytes in [INPUT, OUTPUT] {
+        assert_eq!(put(&server, "buyer", bytes).await.status, 201);
+    }
+    let [_, key] = stored(&server, &name);
+    in_the_way(&key);
+    let command = || erase(ErasureSubject::Artifact, None, &[(INPUT, None), (OUTPUT, None)]);
+    for again in ["first", "second"] {
+        match told(&server, again, command()).await {
+            Err(ClientError::Refused(refusal)) => {
+                assert_eq!((refusal.status, &*refusal.code), (500, "UB905"));
+                assert!(
+                    refusal.seq.is_some() && refusal.receipt_id.is_some(),
+                    "the command stands: {refusal:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_refused(&get(&server, "buyer", &name).await, 410, "UM410");
+        assert!(stored(&server, &other).iter().all(|path| !path.exists()));
+        // Still planned: nobody is told that nothing is stored.
+        let reader = Reader::new(server.market.db.config("econ_api"), 1).unwrap();
+        let house = server.market.pipeline.house().agent(Hand::Operator);
+        let subject = artifacts::Subject::Artifact(name);
+        let plan = artifacts::plan_erasure(&reader, house, LEDGER, subject, None).await.unwrap();
+        assert_eq!(plan.len(), 1);
+        assert_eq!(artifacts::pending_erasures(&reader, LEDGER, 10).await.unwrap(), [name]);
+    }
+    std::fs::remove_dir_all(&key).unwrap();
+    told(&server, "third", command()).await.unwrap();
+    assert_eq!(files(&server.artifacts), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_start_goes_past_every_file_that_it_cannot_remove_or_seal() {
+    let server = Server::start().await;
+    let contents: Vec<Vec<u8>> = (0..4_u8).map(|n| vec![n; 10]).collect();
+    let mut names: Vec<ArtifactHash> = contents.iter().map(|bytes| ArtifactHash::of(bytes)).collect();
+    names.sort();
+    for bytes in &contents {
+        assert_eq!(put(&server, "buyer", bytes).await.status, 201);
+    }
+    // The first cannot be removed, the second not be sealed; the third goes; the fourth is somebody's.
+    in_the_way(&stored(&server, &names[0])[1]);
+    let [sealed, key] = stored(&server, &names[1]);
+    std::fs::remove_file(&sealed).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    in_the_way(&sealed.with_extension(""));
+    for name in [names[0], names[2]] {
+        let withdrawn =
+            format!("update artifacts.uploads set erased_at = now() where artifact_hash = '\\x{name}'");
+        server.market.admin.batch_execute(&withdrawn).await.unwrap();
+    }
+    let (store, reader) = next_server(&server).await;
+    let swept = erasure::finish(&store, &reader, LEDGER, server.market.pipeline.now_us()).await.unwrap();
+    assert_eq!(swept, Swept { removed: 1, failed: 2, ..Swept::default() });
+    assert!(stored(&server, &names[2]).iter().all(|path| !path.exists()));
+    assert!(stored(&server, &names[3]).iter().all(|path| path.exists()));
+}
+
+#[tokio::test]
+async fn somebodys_open_request_stops_neither_the_erasure_of_another_holder_nor_of_the_bytes() {
+    let server = Server::start().await;
+    let market = &server.market;
+    let (buyer, payee) = (id_of(&market.buyer), id_of(&market.payee));
+    for who in ["buyer", "payee"] {
+        assert_eq!(put(&server, who, INPUT).await.status, 201);
+    }
+    let open = v1::OpenRfq { input_hash: ArtifactHash::of(INPUT).into(), ..kinds::rfq(market.id()) };
+    market.must(&market.buyer, Kind::OpenRfq(open)).await;
+    let reader = Reader::new(market.db.config("econ_api"), 1).unwrap();
+    let house = market.pipeline.house().agent(Hand::Operator);
+    let plan = async |subject| {
+        let plan = artifacts::plan_erasure(&reader, house, LEDGER, subject, None).await;
+        plan.map(|plan| plan.into_iter().map(|planned| planned.action).collect::<Vec<_>>())
+    };
+    let agent = |id| proto::ids::AgentId::from_uuid(id);
+    let unlink =
+        artifacts::Action::Unlink { agent_id: agent(payee), reason: "uploaded_by_another".to_owned() };
+    assert_eq!(plan(artifacts::Subject::Agent(agent(payee))).await.unwrap(), [unlink]);
+    assert_eq!(plan(artifacts::Subject::Agent(agent(buyer))).await.unwrap_err().code, "UM608");
+    let whole = plan(artifacts::Subject::Artifact(ArtifactHash::of(INPUT))).await.unwrap();
+    assert_eq!(whole, [artifacts::Action::Erase]);
+}
+
+#[tokio::test]
+async fn what_an_agent_may_erase_is_told_in_pages() {
+    let server = Server::start().await;
+    let buyer = id_of(&server.market.buyer);
+    let rows = format!(
+        "insert into artifacts.uploads (ledger_id, artifact_hash, agent_id, size_bytes, uploaded_at) \
+         select 1, sha256(convert_to(n::text, 'UTF8')), '{buyer}', 1, now() from generate_series(1, 1500) as n"
+    );
+    server.market.admin.batch_execute(&rows).await.unwrap();
+    let mut seen = mine(&server, "buyer").await;
+    assert_eq!(seen.len(), 1_000);
+    for left in [500, 0] {
+        let path = format!("/v1/erasure?after={}", seen.last().unwrap());
+        let page = server.send(&Craft::new("buyer", "GET", path)).await;
+        let page = page.json()["artifacts"].as_array().unwrap().clone();
+        assert_eq!(page.len(), left);
+        seen.extend(page.iter().map(|one| one["artifact_hash"].as_str().unwrap().to_owned()));
+    }
+    assert!(seen.is_sorted() && seen.len() == 1_500);
+    assert_refused(&server.send(&Craft::new("buyer", "GET", "/v1/erasure?after=x")).await, 400, "UB103");
 }

@@ -83,6 +83,23 @@ async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hol
 
     // Beside a server.
     let (market, url) = open_market(&folder).await;
+    // What no row knows goes by its hash; what cannot be removed is said with the receipt of what is done.
+    let unknown = "ab".repeat(32);
+    let left = folder.file(&format!("artifacts/1/ab/{unknown}.sealed"));
+    let erase_unknown = [&["erase", &unknown], &data_dir[..]].concat();
+    std::fs::create_dir_all(format!("{left}/in the way")).unwrap();
+    let said = say(&erase_unknown).await;
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert!(stderr.contains("UB905") && stderr.contains("done: command "), "{}", both(&said));
+    assert_eq!(said.status.code(), Some(1));
+    std::fs::remove_dir_all(&left).unwrap();
+    std::fs::write(&left, b"left behind").unwrap();
+    let planned = json(&[&erase_unknown[..], &["--dry-run"]].concat()).await;
+    assert_eq!((actions(&planned), there(&unknown)), (vec![(unknown.clone(), "erase".to_owned())], 1));
+    let text = must(&erase_unknown).await;
+    assert!(text.contains("1 erased, 0 unlinked, 0 kept (receipt "), "{text}");
+    assert_eq!(there(&unknown), 0);
+    assert!(must(&erase_unknown).await.contains("nothing of artifact"));
     let text = must(&[&["erase", buyer, "--dry-run"], &data_dir[..]].concat()).await;
     assert!(text.contains("would be erased") && !text.contains(input), "{text}");
     let erased = json(&[&["erase", buyer], &data_dir[..]].concat()).await;
@@ -115,7 +132,8 @@ async fn erasing_works_beside_a_server_and_without_one_and_proofs_and_replay_hol
     assert_eq!(planned["subject"]["id"], me);
     let text = must(&[&["erase", "me"], &own[..]].concat()).await;
     assert!(
-        text.contains("1 artifact erased") && text.contains("what stays: ids, hashes, amounts"),
+        text.contains("0 erased, 1 unlinked, 0 kept (receipt ")
+            && text.contains("what stays: ids, hashes, amounts"),
         "{text}"
     );
     assert_eq!(there(&hash), 0);

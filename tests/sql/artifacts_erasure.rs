@@ -66,7 +66,7 @@ async fn nothing_is_erased_while_an_order_is_live_or_disputed() {
         }
         // Whoever only asks is told the same.
         let subject = Subject::Order(OrderId::from_uuid(order.order));
-        let planned = artifacts::plan_erasure(&reader, operator(&market), LEDGER, subject).await;
+        let planned = artifacts::plan_erasure(&reader, operator(&market), LEDGER, subject, None).await;
         assert_eq!(planned.unwrap_err().code, "UM608", "{state}");
     }
     // An order of somebody else's needs it just as well.
@@ -108,7 +108,7 @@ async fn an_erasure_that_is_malformed_or_of_nobody_or_not_the_operators_is_refus
     }
     for actor in [AgentId::from_uuid(id_of(&market.provider)), market.pipeline.house().agent(Hand::Service)] {
         let subject = Subject::Agent(AgentId::from_uuid(id_of(&market.buyer)));
-        let planned = artifacts::plan_erasure(&reader(&market), actor, LEDGER, subject).await;
+        let planned = artifacts::plan_erasure(&reader(&market), actor, LEDGER, subject, None).await;
         assert_eq!(planned.unwrap_err().code, "UB302");
     }
     let answer = market.hand_must(Hand::Operator, of_buyer()).await;
@@ -272,11 +272,17 @@ impl World {
             || self.rfqs.iter().any(|(buyer, _)| *buyer == agent)
     }
 
-    fn is_needed(&self, hash: usize) -> bool {
+    /// A live order names it.
+    fn is_ordered(&self, hash: usize) -> bool {
         let by_order = |order: &(usize, usize, usize, Option<usize>, bool)| {
             order.4 && (order.2 == hash || order.3 == Some(hash))
         };
         self.orders.iter().any(by_order)
+    }
+
+    /// Or whoever holds it asks with it.
+    fn is_needed(&self, hash: usize) -> bool {
+        self.is_ordered(hash)
             || self.rfqs.iter().any(|(buyer, input)| *input == hash && self.uploads.contains(&(*buyer, hash)))
     }
 
@@ -328,7 +334,7 @@ async fn whoever_is_erased_keeps_nothing_and_whoever_is_not_loses_nothing_of_the
         world.write(db).await;
         for (agent, id) in world.agents.iter().enumerate() {
             let subject = Subject::Agent(AgentId::from_uuid(*id));
-            let plan = artifacts::plan_erasure(&reader, operator(&market), LEDGER, subject).await;
+            let plan = artifacts::plan_erasure(&reader, operator(&market), LEDGER, subject, None).await;
             let plan = match plan {
                 Err(error) => {
                     assert_eq!(
@@ -358,7 +364,14 @@ async fn whoever_is_erased_keeps_nothing_and_whoever_is_not_loses_nothing_of_the
                         world.uploads.iter().any(|(other, held)| *held == hash && *other != agent),
                         "{what}"
                     ),
-                    _ => assert!(!world.is_needed(hash), "{what}"),
+                    // Whoever asks with it keeps its own.
+                    Action::Unlink { .. } => assert!(!world.is_ordered(hash), "{what}"),
+                    Action::Erase => {
+                        let asks = |(buyer, input): &(usize, usize)| {
+                            *input == hash && world.uploads.contains(&(*buyer, hash))
+                        };
+                        assert!(!world.is_ordered(hash) && !world.rfqs.iter().any(asks), "{what}");
+                    }
                 }
                 let kind = match &planned.action {
                     Action::Erase => "erase".to_owned(),
@@ -367,8 +380,8 @@ async fn whoever_is_erased_keeps_nothing_and_whoever_is_not_loses_nothing_of_the
                 };
                 *seen.entry(kind).or_default() += 1;
             }
-            // The subject holds nothing any more but what somebody needs.
-            let kept = left.iter().filter(|(holder, hash)| *holder == agent && !world.is_needed(*hash));
+            // The subject holds nothing any more but what a live order needs.
+            let kept = left.iter().filter(|(holder, hash)| *holder == agent && !world.is_ordered(*hash));
             assert_eq!(kept.count(), 0, "seed {seed} agent {agent}: {left:?}");
             // Nobody else lost an upload, but for who made it what it bought, and even that sold nothing else by it.
             let gone = world.uploads.difference(&left).filter(|(holder, _)| *holder != agent);

@@ -1,6 +1,7 @@
 //! `econ erase`: removes what is stored for the sake of an agent, an order or an artifact, for the operator; and for anybody
 //! what they have uploaded themselves.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use proto::ids::{AgentId, ArtifactHash, OrderId};
 use proto::keys::KeyPair;
 use proto::v1::command_body::Kind;
 use proto::v1::{CommandBody, EraseSubject, ErasedUpload, ErasureSubject};
-use provider_agent::client::Client;
+use provider_agent::client::{Client, ClientError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -104,16 +105,15 @@ pub(crate) async fn run(args: EraseArgs) -> Outcome {
         return Err(Failure::new("UI112", why));
     }
     let key = KeyPair::load(&path)?;
-    let (plan, receipts) = match running_api(&data_dir) {
-        Some(url) => beside(&args, subject, key, &url).await?,
-        None if args.dry_run => (read_plan(&args, subject, &key).await?, Vec::new()),
-        None => alone(&args, subject, &key, &data_dir).await?,
+    let done = match running_api(&data_dir) {
+        Some(url) if !args.dry_run => beside(&args, subject, key, &data_dir, &url).await?,
+        None if !args.dry_run => alone(&args, subject, &key, &data_dir).await?,
+        _ => Done { plan: read_plan(&args, subject, &key, &data_dir).await?, receipts: Vec::new() },
     };
-    tell(&args, subject, &plan, &receipts);
-    Ok(())
+    tell(&args, subject, &done)
 }
 
-/// What the agent of a key has uploaded, asked of a server and erased by it.
+/// What the agent of a key has uploaded, asked of a server page by page and erased by it.
 async fn of_me(args: &EraseArgs) -> Outcome {
     let place = ClientArgs {
         api: args.api.clone(),
@@ -124,25 +124,24 @@ async fn of_me(args: &EraseArgs) -> Outcome {
     let market = place.market().await?;
     let me = market.me()?;
     let subject = Subject::Agent(me);
-    let path = format!("/v1/erasure?ledger={}", market.ledger_id);
-    let (mut plan, mut receipts) = (Vec::new(), Vec::new());
+    let mut done = Done::default();
+    let mut path = format!("/v1/erasure?ledger={}", market.ledger_id);
     loop {
-        let page = market.client.get(&path, "application/json").await?;
+        let page = market.client.get(&path, "application/json").await;
+        let page = page.map_err(|error| done.broke_off(None, error.into()))?;
         let page: Mine = serde_json::from_slice(&page).map_err(Failure::outside)?;
+        let Some(last) = page.artifacts.last() else { break };
+        path = format!("/v1/erasure?ledger={}&after={}", market.ledger_id, last.artifact_hash);
         let page: Vec<Planned> = page.artifacts.into_iter().map(|mine| mine.planned(me)).collect();
-        let bodies = if args.dry_run { Vec::new() } else { commands(subject, &page) };
-        let last = bodies.is_empty();
-        plan.extend(page);
-        for body in bodies {
-            let answer = market.client.command(market.ledger_id, &fresh_key(), &body).await?;
-            receipts.push(Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() });
+        for part in page.chunks(ERASED_UPLOADS_MAX) {
+            if let Some(body) = command(subject, part).filter(|_| !args.dry_run) {
+                let sent = send(&market.client, market.ledger_id, &body).await;
+                done.receipts.push(sent.map_err(|(receipt, failure)| done.broke_off(receipt, failure))?);
+            }
         }
-        if last {
-            break;
-        }
+        done.plan.extend(page);
     }
-    tell(args, subject, &plan, &receipts);
-    Ok(())
+    tell(args, subject, &done)
 }
 
 /// What `GET /v1/erasure` says.
@@ -166,20 +165,102 @@ impl MyUpload {
 }
 
 /// Where a command that erased is kept.
+#[derive(Debug, Clone)]
 struct Receipt {
     seq: u64,
     receipt_id: String,
 }
 
-async fn read_plan(args: &EraseArgs, subject: Subject, key: &KeyPair) -> Outcome<Vec<Planned>> {
+/// What erasing came to.
+#[derive(Debug, Default)]
+struct Done {
+    plan: Vec<Planned>,
+    receipts: Vec<Receipt>,
+}
+
+impl Done {
+    /// What was erased before something failed is erased, and stays provable.
+    fn broke_off(&self, last: Option<Receipt>, failure: Failure) -> Failure {
+        let done = self.receipts.iter().cloned().chain(last);
+        let lines: Vec<String> =
+            done.map(|done| format!("done: command {}, receipt {}", done.seq, done.receipt_id)).collect();
+        if lines.is_empty() { failure } else { failure.with_details(lines) }
+    }
+}
+
+/// A command that failed, with its receipt where it was done all the same.
+type Sent = Result<Receipt, (Option<Receipt>, Failure)>;
+
+/// Lets a server erase.
+async fn send(client: &Client, ledger_id: u32, body: &CommandBody) -> Sent {
+    match client.command(ledger_id, &fresh_key(), body).await {
+        Ok(answer) => Ok(Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() }),
+        Err(ClientError::Refused(refusal)) if refusal.code.starts_with("UB9") => {
+            let receipt = refusal.seq.zip(refusal.receipt_id);
+            let receipt = receipt.map(|(seq, id)| Receipt { seq, receipt_id: id.to_string() });
+            Err((receipt, Failure::new(refusal.code, refusal.detail)))
+        }
+        Err(error) => Err((None, error.into())),
+    }
+}
+
+/// Erases what is planned, a command's worth at a time. What others have uploaded meanwhile is not the subject's to take
+/// along, so each command has a plan of its own; what was not planned at first is left to the next time, so this ends.
+async fn in_steps(
+    subject: Subject,
+    plan: impl AsyncFn() -> Outcome<Vec<Planned>>,
+    send: impl AsyncFn(CommandBody) -> Sent,
+) -> Outcome<Done> {
+    let mut done = Done::default();
+    let mut now = plan().await?;
+    let mut asked: BTreeSet<ArtifactHash> = now.iter().map(|planned| planned.hash).collect();
+    loop {
+        let (kept, mut goes): (Vec<_>, Vec<_>) = now
+            .into_iter()
+            .filter(|planned| asked.contains(&planned.hash))
+            .partition(|planned| matches!(planned.action, Action::Keep { .. }));
+        let is_last = goes.len() <= ERASED_UPLOADS_MAX;
+        goes.truncate(ERASED_UPLOADS_MAX);
+        if let Some(body) = command(subject, &goes) {
+            let sent = send(body).await;
+            done.receipts.push(sent.map_err(|(receipt, failure)| done.broke_off(receipt, failure))?);
+        }
+        asked.retain(|hash| !goes.iter().any(|gone| gone.hash == *hash));
+        done.plan.extend(goes);
+        if is_last {
+            done.plan.extend(kept);
+            done.plan.sort_by_key(|planned| planned.hash);
+            return Ok(done);
+        }
+        now = plan().await.map_err(|failure| done.broke_off(None, failure))?;
+    }
+}
+
+async fn read_plan(
+    args: &EraseArgs,
+    subject: Subject,
+    key: &KeyPair,
+    data_dir: &Path,
+) -> Outcome<Vec<Planned>> {
     let database = Database::open(&args.place).await?;
     let plan = async {
         let reader = Reader::new(database.config("econ_api"), READERS)?;
-        artifacts::plan_erasure(&reader, AgentId::of_first_key(key.public()), LEDGER, subject).await
+        plan_in(&reader, subject, key, data_dir).await
     }
     .await;
     database.close().await?;
-    Ok(plan?)
+    plan
+}
+
+/// By the database; and of an artifact also what the store has without its knowing, as after a restore.
+async fn plan_in(reader: &Reader, subject: Subject, key: &KeyPair, data_dir: &Path) -> Outcome<Vec<Planned>> {
+    let operator = AgentId::of_first_key(key.public());
+    let mut plan = artifacts::plan_erasure(reader, operator, LEDGER, subject, None).await?;
+    if let (Subject::Artifact(hash), true) = (subject, plan.is_empty()) {
+        let on_disk = Store::on_disk(&data_dir.join(up::ARTIFACTS), &data_dir.join(KEYS), LEDGER, &hash);
+        plan.extend(on_disk.map(|size_bytes| Planned { hash, size_bytes, action: Action::Erase }));
+    }
+    Ok(plan)
 }
 
 /// An econ runs on the data dir: it has the store, so it is asked.
@@ -187,27 +268,17 @@ async fn beside(
     args: &EraseArgs,
     subject: Subject,
     key: KeyPair,
+    data_dir: &Path,
     url: &str,
-) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
-    let plan = read_plan(args, subject, &key).await?;
-    let mut receipts = Vec::new();
-    if !args.dry_run {
-        let client = Client::new(url, Arc::new(key))?;
-        for body in commands(subject, &plan) {
-            let answer = client.command(LEDGER, &fresh_key(), &body).await?;
-            receipts.push(Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() });
-        }
-    }
-    Ok((plan, receipts))
+) -> Outcome<Done> {
+    let key = Arc::new(key);
+    let client = Client::new(url, key.clone())?;
+    let plan = async || read_plan(args, subject, &key, data_dir).await;
+    in_steps(subject, plan, async |body| send(&client, LEDGER, &body).await).await
 }
 
 /// Nothing runs: the market is opened for as long as this takes.
-async fn alone(
-    args: &EraseArgs,
-    subject: Subject,
-    key: &KeyPair,
-    data_dir: &Path,
-) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
+async fn alone(args: &EraseArgs, subject: Subject, key: &KeyPair, data_dir: &Path) -> Outcome<Done> {
     let market = Market::open(&args.place, Clock::real(), "market").await?;
     let done = erase_in(subject, key, data_dir, &market).await;
     let closed = market.close().await;
@@ -216,29 +287,33 @@ async fn alone(
     Ok(done)
 }
 
-async fn erase_in(
-    subject: Subject,
-    key: &KeyPair,
-    data_dir: &Path,
-    market: &Market,
-) -> Outcome<(Vec<Planned>, Vec<Receipt>)> {
+async fn erase_in(subject: Subject, key: &KeyPair, data_dir: &Path, market: &Market) -> Outcome<Done> {
     let store = Store::open(data_dir.join(up::ARTIFACTS), data_dir.join(KEYS), BYTES_MAX);
     let store = store.map_err(Failure::io("the artifact store in", data_dir))?;
     let now_us = || market.pipeline.now_us();
-    // What an earlier try was killed in.
+    // What an earlier try was killed in. What cannot be removed now either is said after the commands.
     erasure::finish(&store, &market.reader, LEDGER, now_us()).await.map_err(failure)?;
-    let operator = AgentId::of_first_key(key.public());
-    let plan = artifacts::plan_erasure(&market.reader, operator, LEDGER, subject).await?;
-    let mut receipts = Vec::new();
-    for body in commands(subject, &plan) {
-        let answer = market.pipeline.submit_service(LEDGER, Hand::Operator, &fresh_key(), body).await?;
+    let send = async |body: CommandBody| {
+        let sent = market.pipeline.submit_service(LEDGER, Hand::Operator, &fresh_key(), body.clone()).await;
+        let answer = sent.map_err(|error| (None, error.into()))?;
         if !answer.is_ok() {
-            return Err(Failure::new(answer.code.clone(), answer.message()));
+            return Err((None, Failure::new(answer.code.clone(), answer.message())));
         }
-        receipts.push(Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() });
+        let receipt = Receipt { seq: answer.seq, receipt_id: answer.receipt_id.to_string() };
+        match erasure::carry_out(&store, &market.reader, LEDGER, &hashes_of(&body), now_us()).await {
+            Ok(()) => Ok(receipt),
+            Err(problem) => Err((Some(receipt), failure(erasure::unfinished(problem)))),
+        }
+    };
+    let plan = async || plan_in(&market.reader, subject, key, data_dir).await;
+    in_steps(subject, plan, send).await
+}
+
+fn hashes_of(body: &CommandBody) -> Vec<ArtifactHash> {
+    match &body.kind {
+        Some(Kind::EraseSubject(erase)) => erasure::hashes_of(erase),
+        _ => Vec::new(),
     }
-    erasure::carry_out_all(&store, &market.reader, LEDGER, now_us()).await.map_err(failure)?;
-    Ok((plan, receipts))
 }
 
 fn failure(problem: Problem) -> Failure {
@@ -250,8 +325,8 @@ fn fresh_key() -> String {
     format!("erase:{}", Uuid::now_v7())
 }
 
-/// The commands that a plan comes to; none when nothing is to go.
-fn commands(subject: Subject, plan: &[Planned]) -> Vec<CommandBody> {
+/// The command that a plan comes to; none when nothing is to go.
+fn command(subject: Subject, plan: &[Planned]) -> Option<CommandBody> {
     let (subject_kind, subject_id) = match subject {
         Subject::Agent(id) => (ErasureSubject::Agent, id.into()),
         Subject::Order(id) => (ErasureSubject::Order, id.into()),
@@ -265,18 +340,12 @@ fn commands(subject: Subject, plan: &[Planned]) -> Vec<CommandBody> {
         };
         Some(ErasedUpload { artifact_hash: planned.hash.into(), agent_id })
     };
-    let uploads: Vec<ErasedUpload> = plan.iter().filter_map(upload).collect();
-    let command = |items: &[ErasedUpload]| CommandBody {
-        kind: Some(Kind::EraseSubject(EraseSubject {
-            subject_kind: subject_kind.into(),
-            subject_id: subject_id.clone(),
-            items: items.to_vec(),
-        })),
-    };
-    uploads.chunks(ERASED_UPLOADS_MAX).map(command).collect()
+    let items: Vec<ErasedUpload> = plan.iter().filter_map(upload).collect();
+    let erase = EraseSubject { subject_kind: subject_kind.into(), subject_id, items };
+    (!erase.items.is_empty()).then_some(CommandBody { kind: Some(Kind::EraseSubject(erase)) })
 }
 
-fn tell(args: &EraseArgs, subject: Subject, plan: &[Planned], receipts: &[Receipt]) {
+fn tell(args: &EraseArgs, subject: Subject, Done { plan, receipts }: &Done) -> Outcome {
     let (subject, kind) = (name(subject), subject.kind());
     if args.json {
         say(json!({
@@ -284,11 +353,11 @@ fn tell(args: &EraseArgs, subject: Subject, plan: &[Planned], receipts: &[Receip
             "artifacts": plan.iter().map(planned_json).collect::<Vec<_>>(),
             "receipts": receipts.iter().map(|r| json!({ "seq": r.seq, "receiptId": r.receipt_id })).collect::<Vec<_>>(),
         }));
-        return;
+        return kept_is_no_success(args.dry_run, plan);
     }
     if plan.is_empty() {
         say(format_args!("nothing of {kind} {subject} is stored"));
-        return;
+        return Ok(());
     }
     for planned in plan {
         let (action, why) = match &planned.action {
@@ -306,15 +375,41 @@ fn tell(args: &EraseArgs, subject: Subject, plan: &[Planned], receipts: &[Receip
             thousands(&planned.size_bytes.to_string())
         ));
     }
-    let gone = plan.iter().filter(|planned| !matches!(planned.action, Action::Keep { .. })).count();
-    let count = counted(gone, "artifact");
-    match receipts {
-        _ if args.dry_run => say(format_args!("dry run: {count} would be erased; nothing was")),
-        [] => say("nothing was erased"),
+    let [erased, unlinked, kept] = counts(plan).map(|count| thousands(&count.to_string()));
+    match receipts.as_slice() {
+        _ if args.dry_run => say(format_args!(
+            "dry run: {erased} would be erased, {unlinked} unlinked, {kept} kept; nothing was"
+        )),
+        [] => say(format_args!("nothing was erased, {kept} kept")),
         [.., last] => {
-            say(format_args!("{count} erased (receipt {})", last.seq));
+            say(format_args!("{erased} erased, {unlinked} unlinked, {kept} kept (receipt {})", last.seq));
             say(REMAINS);
         }
+    }
+    kept_is_no_success(args.dry_run, plan)
+}
+
+/// How many of a plan are erased, unlinked and kept.
+fn counts(plan: &[Planned]) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for planned in plan {
+        counts[match planned.action {
+            Action::Erase => 0,
+            Action::Unlink { .. } => 1,
+            Action::Keep { .. } => 2,
+        }] += 1;
+    }
+    counts
+}
+
+/// Whoever asked for all of it must not take a part for it.
+fn kept_is_no_success(dry_run: bool, plan: &[Planned]) -> Outcome {
+    match counts(plan) {
+        [_, _, kept] if kept > 0 && !dry_run => {
+            let why = format!("{} kept, each for its own reason: see the list", counted(kept, "artifact"));
+            Err(Failure::new("UM612", why))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -367,25 +462,85 @@ mod tests {
         }
     }
 
+    fn agent() -> AgentId {
+        AgentId::of_first_key(KeyPair::from_seed(&[1; 32]).public())
+    }
+
+    fn planned(n: u32, action: Action) -> Planned {
+        Planned { hash: ArtifactHash::of(&n.to_le_bytes()), size_bytes: 1, action }
+    }
+
+    fn unlink() -> Action {
+        Action::Unlink { agent_id: agent(), reason: "uploaded_by_another".to_owned() }
+    }
+
+    fn items(body: &CommandBody) -> Vec<ErasedUpload> {
+        match &body.kind {
+            Some(Kind::EraseSubject(erase)) => erase.items.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
-    fn a_plan_becomes_commands_of_at_most_a_thousand_uploads_and_what_is_kept_is_in_none() {
-        let agent_id = AgentId::of_first_key(KeyPair::from_seed(&[1; 32]).public());
-        let planned =
-            |n: u32, action| Planned { hash: ArtifactHash::of(&n.to_le_bytes()), size_bytes: 1, action };
+    fn what_is_kept_is_in_no_command_and_counted() {
         let keep = || Action::Keep { reason: "needed".to_owned() };
-        let mut plan: Vec<Planned> = (0..1_000).map(|n| planned(n, Action::Erase)).collect();
-        plan.push(planned(1_000, keep()));
-        plan.push(planned(1_001, Action::Unlink { agent_id, reason: "uploaded_by_another".to_owned() }));
-        let bodies = commands(Subject::Agent(agent_id), &plan);
-        let sizes: Vec<usize> = bodies
-            .iter()
-            .map(|body| match &body.kind {
-                Some(Kind::EraseSubject(erase)) => erase.items.len(),
-                _ => 0,
-            })
-            .collect();
-        assert_eq!(sizes, [1_000, 1]);
-        assert!(commands(Subject::Agent(agent_id), &[planned(0, keep())]).is_empty());
-        assert!(commands(Subject::Agent(agent_id), &[]).is_empty());
+        let plan =
+            [planned(0, Action::Erase), planned(1, keep()), planned(2, unlink()), planned(3, unlink())];
+        let subject = Subject::Agent(agent());
+        assert_eq!(items(&command(subject, &plan).unwrap()).len(), 3);
+        assert_eq!(counts(&plan), [1, 2, 1]);
+        assert!(command(subject, &[planned(0, keep())]).is_none());
+        let failed = kept_is_no_success(false, &plan).unwrap_err();
+        assert_eq!(failed.to_string(), "UM612: 1 artifact kept, each for its own reason: see the list");
+        assert_eq!(kept_is_no_success(true, &plan), Ok(()));
+        assert_eq!(kept_is_no_success(false, &plan[2..]), Ok(()));
+    }
+
+    /// A market of uploads of which another agent sends all again once the first command is through.
+    #[tokio::test]
+    async fn each_command_has_at_most_a_thousand_uploads_and_a_plan_of_its_own() {
+        let left = std::cell::RefCell::new((0..2_500_u32).collect::<Vec<_>>());
+        let sent = std::cell::RefCell::new(Vec::new());
+        let plan = async || {
+            let action = || if sent.borrow().is_empty() { Action::Erase } else { unlink() };
+            // Something new comes all the time: it is left to the next time.
+            let new = 10_000 + u32::try_from(sent.borrow().len()).unwrap();
+            Ok(left.borrow().iter().chain([&new]).map(|n| planned(*n, action())).collect())
+        };
+        let send = async |body: CommandBody| {
+            let gone = items(&body);
+            left.borrow_mut().retain(|n| {
+                let hash: Vec<u8> = planned(*n, Action::Erase).hash.into();
+                !gone.iter().any(|item| item.artifact_hash == hash)
+            });
+            sent.borrow_mut().push(gone);
+            Ok(Receipt { seq: 7, receipt_id: "r".to_owned() })
+        };
+        let done = in_steps(Subject::Agent(agent()), plan, send).await.unwrap();
+        let sent = sent.into_inner();
+        assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
+        let everybodys =
+            sent.iter().map(|items| items.iter().filter(|item| item.agent_id.is_empty()).count());
+        assert_eq!(everybodys.collect::<Vec<_>>(), [1_000, 0, 0]);
+        assert_eq!((counts(&done.plan), done.receipts.len()), ([1_000, 1_500, 0], 3));
+    }
+
+    #[tokio::test]
+    async fn what_was_erased_before_something_failed_is_named_with_its_receipts() {
+        let plan = async || Ok((0..1_500).map(|n| planned(n, Action::Erase)).collect());
+        let sent = std::cell::Cell::new(0);
+        let send = async |_| {
+            sent.set(sent.get() + 1);
+            let receipt = Receipt { seq: sent.get(), receipt_id: "r".to_owned() };
+            match sent.get() {
+                1 => Ok(receipt),
+                _ => Err((Some(receipt), Failure::new("UB905", "not all"))),
+            }
+        };
+        let failed = in_steps(Subject::Agent(agent()), plan, send).await.unwrap_err();
+        assert_eq!(
+            failed.to_string(),
+            "UB905: not all\n  done: command 1, receipt r\n  done: command 2, receipt r"
+        );
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use ledger::artifacts;
+use ledger::{artifacts, base};
 use proto::httpsig::Coverage;
 use proto::ids::ArtifactHash;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::commands::content_type;
 use super::receipts::LedgerQuery;
 use crate::artifacts::StoreError;
+use crate::erasure;
 use crate::server::ServerState;
 use crate::server::problem::{Problem, ProblemJson, internal, json};
 
@@ -41,12 +42,20 @@ impl From<StoreError> for Problem {
     }
 }
 
-fn parse(hash: &str) -> Result<ArtifactHash, Problem> {
+pub(super) fn parse(hash: &str) -> Result<ArtifactHash, Problem> {
     hash.parse().map_err(|error: proto::ids::IdError| Problem::new("UB103", error.to_string()))
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Bytes under a number that is no ledger's would be found by no erasure.
+pub(super) async fn must_be_ledger(state: &ServerState, ledger_id: u32) -> Result<(), Problem> {
+    if base::read_ledgers(&state.reader).await?.iter().any(|ledger| ledger.ledger_id == ledger_id) {
+        return Ok(());
+    }
+    Err(Problem::new("UB401", format!("there is no ledger {ledger_id} here")))
 }
 
 /// Stores an artifact under its BLAKE3 hash. Sending what is stored already succeeds, and proves to hold it.
@@ -59,6 +68,7 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
         (status = 201, description = "Stored", body = Stored),
         (status = 400, body = ProblemJson, content_type = "application/problem+json"),
         (status = 401, body = ProblemJson, content_type = "application/problem+json"),
+        (status = 404, body = ProblemJson, content_type = "application/problem+json"),
         (status = 413, body = ProblemJson, content_type = "application/problem+json"),
         (status = 415, body = ProblemJson, content_type = "application/problem+json"),
     )
@@ -75,6 +85,7 @@ pub(crate) async fn upload(
         return Err(Problem::with_status(415, "UB106", format!("an artifact's Content-Type is {CONTENT}")));
     }
     let signer = state.gate.check(&parts, Coverage::Upload, None).await?;
+    must_be_ledger(&state, query.ledger).await?;
     if announced(&parts.headers).is_some_and(|bytes| bytes > state.store.bytes_max()) {
         return Err(StoreError::TooLarge(state.store.bytes_max()).into());
     }
@@ -86,10 +97,20 @@ pub(crate) async fn upload(
     let new = {
         // Keeping and recording must not be parted by an erasure of the same bytes.
         let _guard = state.store.lock(&hash).await;
+        let was_here = state.store.has_any(query.ledger, &hash);
         state.store.keep(query.ledger, &hash, received).await.map_err(StoreError::Io)?;
         let now_us = state.pipeline.now_us();
-        artifacts::record_upload(&state.reader, signer.agent_id, query.ledger, &hash, size_bytes, now_us)
-            .await?
+        let recorded =
+            artifacts::record_upload(&state.reader, signer.agent_id, query.ledger, &hash, size_bytes, now_us)
+                .await;
+        // A file that no row knows is nobody's, and no erasure of an agent or order finds it.
+        if recorded.is_err()
+            && !was_here
+            && let Err(error) = state.store.erase(query.ledger, &hash).await
+        {
+            tracing::error!(%hash, %error, "an upload that was not recorded could not be removed");
+        }
+        recorded?
     };
     metrics::counter!("econ_artifact_bytes_total", "direction" => "in").increment(size_bytes);
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
@@ -119,6 +140,7 @@ pub(crate) async fn download(
     let hash = parse(&hash)?;
     let (parts, _) = request.into_parts();
     let signer = state.gate.check(&parts, Coverage::Read, None).await?;
+    must_be_ledger(&state, query.ledger).await?;
     let gone = async || -> Result<Option<Problem>, Problem> {
         let erased = artifacts::was_erased(&state.reader, signer.agent_id, query.ledger, &hash).await?;
         Ok(erased.then(|| Problem::with_status(410, "UM410", "this artifact was erased")))
@@ -153,6 +175,7 @@ pub(crate) async fn download(
         (status = 204),
         (status = 401, body = ProblemJson, content_type = "application/problem+json"),
         (status = 404, body = ProblemJson, content_type = "application/problem+json"),
+        (status = 500, body = ProblemJson, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn erase(
@@ -164,10 +187,14 @@ pub(crate) async fn erase(
     let hash = parse(&hash)?;
     let (parts, _) = request.into_parts();
     let signer = state.gate.check(&parts, Coverage::Read, None).await?;
+    must_be_ledger(&state, query.ledger).await?;
     let _guard = state.store.lock(&hash).await;
     let now_us = state.pipeline.now_us();
     if artifacts::record_erasure(&state.reader, signer.agent_id, query.ledger, &hash, now_us).await? {
-        state.store.erase(query.ledger, &hash).await.map_err(StoreError::Io)?;
+        state.store.erase(query.ledger, &hash).await.map_err(|error| {
+            tracing::error!(%hash, %error, "a withdrawn artifact could not be removed");
+            erasure::not_all_removed(1)
+        })?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }

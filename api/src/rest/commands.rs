@@ -74,6 +74,7 @@ pub(crate) struct AnswerJson {
         (status = 415, body = ProblemJson, content_type = "application/problem+json"),
         (status = 422, body = ProblemJson, content_type = "application/problem+json"),
         (status = 429, body = ProblemJson, content_type = "application/problem+json"),
+        (status = 500, description = "UB905: done and in the log, but not all files of what is erased could be removed", body = ProblemJson, content_type = "application/problem+json"),
         (status = 503, body = ProblemJson, content_type = "application/problem+json"),
     )
 )]
@@ -108,7 +109,8 @@ pub(crate) async fn command(
             let now_us = state.pipeline.now_us();
             erasure::carry_out(&state.store, &state.reader, ledger_id, &erased, now_us).await
         });
-        carried_out.await??;
+        let carried_out = carried_out.await.unwrap_or_else(|panicked| Err(panicked.into()));
+        carried_out.map_err(|problem| erasure::unfinished(problem).after(&answer))?;
     }
     Ok(respond(&parts.headers, &answer))
 }

@@ -30,7 +30,7 @@ pub(crate) struct LedgerQuery {
     pub(crate) ledger: u32,
 }
 
-const fn first_ledger() -> u32 {
+pub(super) const fn first_ledger() -> u32 {
     1
 }
 

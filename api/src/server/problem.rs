@@ -25,11 +25,11 @@ pub struct Problem {
     pub code: Cow<'static, str>,
     /// What happened.
     pub detail: String,
-    /// Where a judged command's refusal is kept.
+    /// Where the command that was judged is kept.
     pub refusal: Option<Box<Refusal>>,
 }
 
-/// A refused command's place in the log.
+/// A command's place in the log: refused, or done with something left to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// seq of the command that keeps it.
@@ -89,6 +89,12 @@ impl Problem {
             replayed: answer.replayed,
         }));
         problem
+    }
+
+    /// What failed after this command was done: it has its receipt all the same.
+    pub(crate) fn after(mut self, answer: &Answer) -> Self {
+        self.refusal = Self::refused(answer).refusal;
+        self
     }
 
     /// What to do.
@@ -205,6 +211,9 @@ pub fn hint(code: &str) -> &'static str {
         }
         "UI208" => "Set the clock, sign again and send at once.",
         "UI209" => "Digest the exact bytes that are sent: Content-Digest: sha-256=:base64:.",
+        "UB905" => {
+            "Look at the disk, then restart econ: it goes on where it stopped. Nobody is served the bytes."
+        }
         "UM410" => "Whoever still has the bytes, and needs them here, may upload them again.",
         "UM702" => "Deposit first, or ask for less.",
         _ => match code.as_bytes().get(2) {
