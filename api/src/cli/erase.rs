@@ -414,8 +414,8 @@ fn kept_is_no_success(dry_run: bool, plan: &[Planned]) -> Outcome {
 }
 
 /// Said by everything that erases.
-const REMAINS: &str = "what stays: ids, hashes, amounts and times in the log, receipts and books, which are the proof; and copies \
-that somebody has fetched";
+const REMAINS: &str = "what stays: ids, hashes, amounts and times in the log, receipts and books, which are the proof; copies that \
+somebody has fetched; and in a folder for backups the keys, until the next `econ backup` into it";
 
 fn name(subject: Subject) -> String {
     match subject {
