@@ -43,11 +43,6 @@ pub(super) async fn is_empty(admin: &Config) -> Result<bool, BackupError> {
     Ok(connect(admin).await?.query_one(question, &[&schemas]).await?.try_get(0)?)
 }
 
-/// Which database that is, in words that are the same the next time.
-pub(super) fn identity(admin: &Config) -> String {
-    format!("{:?} {:?} {:?}", admin.get_hosts(), admin.get_ports(), admin.get_dbname())
-}
-
 /// Removes everything of ours from a database that a restore has loaded, and that was empty before.
 pub(super) async fn clear(admin: &Config) -> Result<(), BackupError> {
     let client = connect(admin).await?;

@@ -25,6 +25,7 @@
 
 mod archive;
 mod artifacts;
+mod choose;
 mod error;
 mod files;
 mod logical;

@@ -14,25 +14,24 @@ use proto::keys::PublicKey;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Config;
 
-use super::make::{connect, read_ledgers, receipt_key};
-use super::manifest::{Kind, LedgerState, MANIFEST, Manifest, Set};
+use super::choose::{choose, install_keys, is_fit, refuse_to_overwrite, trusted_key};
+use super::make::{connect, read_ledgers};
+use super::manifest::{Kind, LedgerState, Manifest, Set};
 use super::outside::{self, Loss, LossAccepted, Outside, Verdict};
-use super::repository::{Repository, fresh_name};
+use super::repository::fresh_name;
 use super::settings::{self, IN_RECOVERY};
 use super::wal::{self, Replayable};
-use super::{BackupError, NOT_OURS, artifacts, files, logical};
+use super::{BackupError, artifacts, files, logical};
 use crate::clock::system_now_us;
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, Staging};
 use crate::house::House;
-use crate::loader::SQL_RELEASE;
 
 /// What was decided, in the staging folder until all of it is done.
 const DECISION: &str = "decision.json";
-/// Names the external database that a restore loads: if it is killed, the next one may empty it.
-const LOADING: &str = "loading";
 /// Recovery replays for as long as it takes; a Postgres that ends is noticed at once.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
-const KEYS: [&str; 4] = ["operator.pem", "service.pem", "verifier.pem", "receipt.pem"];
+/// Files of the house's keys.
+pub(super) const KEYS: [&str; 4] = ["operator.pem", "service.pem", "verifier.pem", "receipt.pem"];
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -427,9 +426,6 @@ impl Restore {
     /// A dump into a fresh cluster, or into the external database.
     async fn load(&mut self, set: Set, options: &RestoreOptions) -> Result<Option<Cluster>, BackupError> {
         let dump = self.staging.dir().join(logical::DUMP);
-        if let Some(external) = &options.external {
-            files::write_durably(&self.staging.dir().join(LOADING), logical::identity(external).as_bytes())?;
-        }
         let (to, staging) = (dump.clone(), self.staging.dir().to_owned());
         let (set, unreadable) = tokio::task::spawn_blocking(move || {
             let hash = set.hashes.0.get(logical::DUMP);
@@ -510,135 +506,4 @@ fn carry_out(staging: Staging, decision: Decision) -> Result<Restored, BackupErr
     put(&records, &format!("{}.json", fresh_name("restore")), &text)?;
     staging.remove()?;
     Ok(decision.restored)
-}
-
-async fn refuse_to_overwrite(staging: &Staging, options: &RestoreOptions) -> Result<(), BackupError> {
-    let occupied = |what: String| {
-        Err(BackupError::new(
-            "UB504",
-            format!(
-                "{what} holds a database, and a restore never overwrites one: name another, or move that one away"
-            ),
-        ))
-    };
-    if staging.data_dir().join("pg").exists() {
-        return occupied(format!("the data dir {}", staging.data_dir().display()));
-    }
-    let Some(external) = &options.external else { return Ok(()) };
-    let loading = staging.dir().join(LOADING);
-    if loading.exists() && files::read_small(&loading)? == logical::identity(external).as_bytes() {
-        // What a killed restore loaded there and nobody has proven.
-        logical::clear(external).await?;
-    }
-    if logical::is_empty(external).await? { Ok(()) } else { occupied("the external database".into()) }
-}
-
-/// Copies the house's keys into a data dir that has none. Other ones than those that are there are `UB603`.
-fn install_keys(staging: &Staging, from: Option<&Path>) -> Result<(), BackupError> {
-    let Some(from) = from else { return Ok(()) };
-    let to = staging.data_dir().join("keys");
-    let mut missing = Vec::new();
-    for name in KEYS {
-        let (key, path) = (files::read_small(&from.join(name))?, to.join(name));
-        if !path.exists() {
-            missing.push((path, key));
-        } else if files::read_small(&path)? != key {
-            let message = format!("{} is another key than the one in {}", path.display(), from.display());
-            return Err(BackupError::new("UB603", message));
-        }
-    }
-    files::make_folder(&to)?;
-    staging.give(&to)?;
-    for (path, key) in missing {
-        files::write_durably(&path, &key)?;
-        staging.give(&path)?;
-    }
-    Ok(())
-}
-
-/// The key that vouches for sets and signs checkpoints. `UB606` when it is missing, unless nobody has to vouch.
-fn trusted_key(keys: &Path, unsigned: bool) -> Result<Option<PublicKey>, BackupError> {
-    match receipt_key(keys)? {
-        None if !unsigned => Err(BackupError::new(
-            "UB606",
-            format!(
-                "the keys of the house are not in {}: put them there from where you keep them, or name their folder with --keys. \
-                 Without them nobody can tell whether a backup is yours, and the server cannot go on",
-                keys.display()
-            ),
-        )),
-        key => Ok(key),
-    }
-}
-
-/// The set that was named, or the best in the folder; and the folders for backups: that with the WAL that goes on from it, and its
-/// own.
-fn choose(options: &RestoreOptions, key: Option<&PublicKey>) -> Result<(Set, Vec<Repository>), BackupError> {
-    let from = options.from.canonicalize().map_err(|error| {
-        BackupError::new("UB413", format!("there is no backup in {}: {error}", options.from.display()))
-    })?;
-    let one = from.join(MANIFEST).exists();
-    let own = if one { from.parent().and_then(Path::parent).unwrap_or(&from) } else { &from };
-    let repositories: Vec<Repository> =
-        options.archive.as_deref().into_iter().chain([own]).map(Repository::at).collect();
-    if one {
-        return Ok((Set::read(&from, key)?, repositories));
-    }
-    let in_time = |set: &Set| match options.target {
-        Target::Latest => true,
-        Target::Time(us) => set.manifest.finished_at_us <= us,
-    };
-    let mut sets: Vec<Set> = Repository::at(&from).read_sets(key)?;
-    let had = sets.len();
-    sets.retain(in_time);
-    // A base goes further than a dump, if there is one.
-    let wanted = if options.external.is_some() { Kind::Logical } else { Kind::Base };
-    let best = sets.iter().rposition(|set| set.manifest.kind == wanted);
-    match best.or(sets.len().checked_sub(1)) {
-        Some(best) => Ok((sets.swap_remove(best), repositories)),
-        None => Err(BackupError::new(
-            "UB413",
-            match had {
-                0 => format!("there is no backup set in {} that this house vouches for", from.display()),
-                _ => format!(
-                    "no backup set in {} was finished by that moment: name a later one",
-                    from.display()
-                ),
-            },
-        )),
-    }
-}
-
-/// Whether this program and this place can take the set at all.
-fn is_fit(set: &Manifest, options: &RestoreOptions) -> Result<(), BackupError> {
-    if set.kind == Kind::Base && options.external.is_some() {
-        return Err(BackupError::new("UB608", NOT_OURS));
-    }
-    if set.kind == Kind::Logical && options.target != Target::Latest {
-        return Err(BackupError::new("UB607", "a logical backup is of one moment: leave --until out"));
-    }
-    if let Target::Time(us) = options.target
-        && us < set.finished_at_us
-    {
-        return Err(BackupError::new(
-            "UB607",
-            format!(
-                "{} was made after that moment, and leads to later ones only: name an older set",
-                set.name
-            ),
-        ));
-    }
-    if options.target != Target::Latest && set.wal.as_ref().is_none_or(|wal| wal.stretch.is_none()) {
-        return Err(BackupError::new(
-            "UB607",
-            "no WAL was archived when this set was made, so it leads to its own moment only: leave --until out",
-        ));
-    }
-    if set.sql_release > SQL_RELEASE {
-        return Err(BackupError::new(
-            "UB610",
-            format!("the set was made by a newer econ ({}): restore it with that one", set.econ_version),
-        ));
-    }
-    Ok(())
 }
