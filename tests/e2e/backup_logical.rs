@@ -8,8 +8,8 @@ use ledger::loader::{LoadOptions, load};
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::support::checks::rows;
-use crate::support::copies::{Buyer, Copies, flip, last_seq, refused, restored, size};
-use crate::support::program::{Folder, both, ended, interrupt, open_market_with, say, summary};
+use crate::support::copies::{Buyer, Copies, flip, last_seq, refused, restored, size, spawn};
+use crate::support::program::{Folder, both, ended, interrupt, open_market_with, say, summary, until};
 
 const ORDERS: u32 = 20;
 
@@ -180,12 +180,27 @@ async fn an_external_database_is_dumped_and_restored_without_a_superuser_and_has
     restored(&copies.restore(&lossy, &[&with[..], &["--accept-loss"]].concat()).await);
     let drop_it = "drop database second with (force)";
     superuser.batch_execute(drop_it).await.unwrap();
-    superuser
-        .batch_execute("create database second owner econ_login encoding 'UTF8' template template0")
-        .await
-        .unwrap();
+    let create_it = "create database second owner econ_login encoding 'UTF8' template template0";
+    superuser.batch_execute(create_it).await.unwrap();
 
-    let back = Folder::new();
+    // Killed while it loads: what is left there is never taken for a market, nor emptied because a marker says that it may be.
+    let torn = Folder::new();
+    let external = ["--database-url", second.as_str()];
+    let mut killed = spawn(
+        &[&["restore", "--from", &to, "--data-dir", torn.text(), "--keys", &keys], &external[..]].concat(),
+    );
+    let db = connect(&cluster.config("second", cluster.superuser())).await;
+    until("the first of what is loaded", async || (!rows(&db, left).await.is_empty()).then_some(())).await;
+    killed.start_kill().unwrap();
+    ended(killed).await;
+    drop(db);
+    copies.refused(&torn, "UB504", &external).await;
+    let up = say(&[&["up", "--port", "0", "--data-dir", torn.text()], &external[..]].concat()).await;
+    assert!(!up.status.success() && both(&up).contains("UB604"), "{}", both(&up));
+    superuser.batch_execute(drop_it).await.unwrap();
+    superuser.batch_execute(create_it).await.unwrap();
+
+    let back = torn;
     // Not over a database that holds something.
     let said = copies.restore(&back, &["--database-url", &first]).await;
     assert!(both(&said).contains("UB504"), "{}", both(&said));
