@@ -274,7 +274,7 @@ async fn live_data_travels_over_two_websockets_and_nothing_else() {
         let concrete = parameter.replace_all(path, |found: &regex::Captures<'_>| of(&found[1])).into_owned();
         // Asked for a stream of events, it answers once and in another type.
         let craft = Craft::new("provider", "GET", concrete.clone()).header("accept", "text/event-stream");
-        let patience = std::time::Duration::from_secs(20);
+        let patience = std::time::Duration::from_secs(120);
         let reply = tokio::time::timeout(patience, server.send(&craft)).await;
         let reply = reply.unwrap_or_else(|_| panic!("{path} does not end"));
         assert!(!reply.content_type().contains("event-stream"), "{path}: {}", reply.content_type());

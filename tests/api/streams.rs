@@ -19,9 +19,9 @@ use crate::support::server::Server;
 const EVENTS: &str = "subscription Follow($after: String!) { events(after: $after) { \
                         cursor kind subjectId state cause orderId price paid refunded earned atUs } }";
 
-/// Nothing here waits for longer than a reader polls, unless it is broken.
+/// Nothing here waits for longer than a reader polls and a busy machine takes, unless it is broken.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it never came")
+    tokio::time::timeout(Duration::from_secs(120), what).await.expect("it never came")
 }
 
 async fn follow(client: &Client, after: &str) -> GraphqlSocket {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::copies::{
     Buyer, Copies, below, copy_tree, flip, last_seq, lose, lost_promises, refused, restored, size, spawn,
-    verified,
+    stands_still, verified,
 };
 use crate::support::program::{Folder, both, ended, interrupt, must, open_market, say, summary, until};
 
@@ -57,6 +57,11 @@ async fn a_copy_of_a_busy_market_is_whole_and_what_came_after_it_is_missed_and_g
     let made = copies.make(&market, &[]).await;
     let seen = made["manifest"]["ledgers"][0]["size"].as_u64().unwrap();
     summary(&ended(demo).await, 2 * ORDERS);
+    // However late the copy was made, something came after it.
+    let (server, url) = open_market(&market).await;
+    Buyer::register(&market, &url).await.deposit(&market, 5, "after-the-copy").await;
+    interrupt(&server);
+    assert!(ended(server).await.status.success());
     let outside = market.file("checkpoints/ledger-1.checkpoint");
     let promised: u64 = std::fs::read_to_string(&outside).unwrap().lines().nth(1).unwrap().parse().unwrap();
     assert!((60..promised).contains(&seen), "{seen} of {promised}");
@@ -196,14 +201,15 @@ async fn a_killed_backup_leaves_nothing_that_looks_whole() {
     for file in ["checkpoints", "pg/PG_VERSION", "files.b3"] {
         let to = copies.backups();
         let mut killed = spawn(&["backup", "--data-dir", market.text(), "--to", &to]);
-        let caught = until(file, async || {
+        until(file, async || {
             let status = killed.try_wait().unwrap();
             let done = copies.sets().len() > 1;
             assert!(done || status.is_none(), "{file}: it ended by itself: {status:?}");
-            (done || unfinished().is_some_and(|set| set.join(file).exists())).then_some(!done)
+            (done || unfinished().is_some_and(|set| set.join(file).exists())).then_some(())
         })
         .await;
-        // It may have ended meanwhile.
+        // It stands still while we look how far it is: it may have ended meanwhile.
+        let caught = stands_still(&killed).await && copies.sets().len() == 1;
         let _ = killed.start_kill();
         ended(killed).await;
         if caught {

@@ -192,7 +192,8 @@ async fn an_external_database_is_dumped_and_restored_without_a_superuser_and_has
     let db = connect(&cluster.config("second", cluster.superuser())).await;
     until("the first of what is loaded", async || (!rows(&db, left).await.is_empty()).then_some(())).await;
     killed.start_kill().unwrap();
-    ended(killed).await;
+    let said = ended(killed).await;
+    assert_eq!(said.status.code(), None, "it ended before it was killed: {}", both(&said));
     drop(db);
     copies.refused(&torn, "UB504", &external).await;
     let up = say(&[&["up", "--port", "0", "--data-dir", torn.text()], &external[..]].concat()).await;

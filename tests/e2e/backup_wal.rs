@@ -37,7 +37,13 @@ impl Shop {
         last_seq(&self.market).await
     }
 
+    /// Once everything is archived: a server that stops gives its archive a moment for the rest and no more.
     async fn stop(&mut self) {
+        self.caught_up().await;
+        self.stop_unarchived().await;
+    }
+
+    async fn stop_unarchived(&mut self) {
         let server = self.server.take().unwrap();
         interrupt(&server);
         assert!(ended(server).await.status.success());
@@ -158,7 +164,7 @@ async fn a_restore_to_a_moment_between_two_commands_is_exactly_that_and_needs_th
     assert_eq!(verified(&shop.market).await, 1, "the loss of before is stated still");
     let url = shop.start(&[]).await;
     assert_eq!(shop.buyer.wallet(&url).await, 2_000_000);
-    shop.stop().await;
+    shop.stop_unarchived().await;
 }
 
 #[tokio::test]
@@ -187,6 +193,7 @@ async fn archiving_goes_on_over_kill_9_of_receiver_postgres_and_server() {
     until("another receiver", async || receiver(&shop.copies).is_some_and(|pid| pid != first).then_some(()))
         .await;
     kill_9(shop.market.postmaster().unwrap());
+    until("Postgres again", async || shop.market.client("econ_api").await.map(drop)).await;
     shop.deposit("three").await;
     let server = shop.server.take().unwrap();
     kill_9(shop.market.server().unwrap());
@@ -196,7 +203,7 @@ async fn archiving_goes_on_over_kill_9_of_receiver_postgres_and_server() {
     let last = shop.deposit("four").await;
     shop.end_segment().await;
     shop.stop().await;
-    assert!(receiver(&shop.copies).is_none(), "a receiver was left running");
+    until("the end of the receiver", async || receiver(&shop.copies).is_none().then_some(())).await;
     assert_eq!(shop.copies.stretches().len(), 1, "no place was lost");
     let back = Folder::new();
     let outside = shop.market.file("checkpoints/ledger-1.checkpoint");
@@ -298,13 +305,13 @@ async fn an_archive_that_lost_its_place_begins_anew_with_a_base_and_one_that_is_
     assert_eq!(shop.copies.stretches().len(), 2);
 
     shop.start(&["--no-wal-archive"]).await;
-    shop.stop().await;
+    shop.stop_unarchived().await;
     let books = shop.market.books().await;
     assert!(rows(&books.db, slots).await.is_empty());
     books.close().await;
     shop.start(&[]).await;
     assert!(!Path::new(&shop.market.file("wal-archive.json")).exists(), "it was ended for good");
-    shop.stop().await;
+    shop.stop_unarchived().await;
 }
 
 #[tokio::test]

@@ -57,7 +57,11 @@ async fn a_buyer_needs_no_other_tool() {
     })
     .await;
     let asked = ask(&["rfq", "open", "--tokens", "2000,30", "--max-price", "1"]).await;
-    let offers = ask(&["offers", asked["rfqId"].as_str().unwrap(), "--wait", "20"]).await;
+    let offers = until("an offer", async || {
+        let offers = ask(&["offers", asked["rfqId"].as_str().unwrap(), "--wait", "20"]).await;
+        (!offers.as_array().unwrap().is_empty()).then_some(offers)
+    })
+    .await;
     let offer = &offers[0];
     let price: u64 = offer["price"].as_str().unwrap().parse().unwrap();
     let ordered = ask(&["order", offer["offerId"].as_str().unwrap()]).await;

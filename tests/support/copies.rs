@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::program::{Folder, both, econ, json, must, say, until};
@@ -191,4 +193,23 @@ pub async fn last_seq(folder: &Folder) -> u64 {
 /// A process of ours that is killed when it has come to some point.
 pub fn spawn(args: &[&str]) -> tokio::process::Child {
     econ(args).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+}
+
+/// Stops a process where it is, until it is killed; false: it had ended before.
+pub async fn stands_still(child: &tokio::process::Child) -> bool {
+    let Some(id) = child.id() else { return false };
+    let pid = Pid::from_raw(i32::try_from(id).unwrap());
+    if kill(pid, Signal::SIGSTOP).is_err() {
+        return false;
+    }
+    // Its state stands behind its name, which is in parentheses.
+    until("a process that stands still", async || {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        match stat.rsplit_once(") ")?.1.chars().next()? {
+            'T' => Some(true),
+            'Z' | 'X' => Some(false),
+            _ => None,
+        }
+    })
+    .await
 }

@@ -1,5 +1,7 @@
 //! Stories of orders told to both judges of evidence, the one in Rust and the one in Python.
 
+use std::time::Duration;
+
 use ledger::Reader;
 use ledger::evidence::read_bundle;
 use ledger::house::Hand;
@@ -14,6 +16,9 @@ use super::kinds::{self, OUTPUT};
 use super::market::{Market, Order};
 use super::party::LEDGER;
 
+/// How long a checkpoint may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Reported, refused once, accepted twice, settled: 14 receipts.
 pub async fn eventful(market: &Market) -> Order {
     let order = market.reported().await;
@@ -26,7 +31,14 @@ pub async fn eventful(market: &Market) -> Order {
 
 pub async fn bundle_for(market: &Market, actor: Option<AgentId>, order: Uuid) -> Option<v1::EvidenceBundle> {
     let reader = Reader::new(market.db.config("econ_api"), 2).unwrap();
-    read_bundle(&reader, actor, LEDGER, OrderId::from_uuid(order)).await.unwrap()
+    let asked = std::time::Instant::now();
+    loop {
+        match read_bundle(&reader, actor, LEDGER, OrderId::from_uuid(order)).await {
+            // The keeper of the checkpoints has its own pace, on a busy machine a slow one; whoever asks is told to ask again.
+            Err(error) if error.code == "UR801" && asked.elapsed() < PATIENCE => {}
+            read => return read.unwrap(),
+        }
+    }
 }
 
 pub async fn bundle_of(market: &Market, order: &Order) -> v1::EvidenceBundle {

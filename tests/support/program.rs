@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, Config, NoTls};
 
-/// Longest that anything here is waited for.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest that anything here is waited for, whole programs included; far more than any of it takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Pace of looking at another process.
 const LOOK: Duration = Duration::from_millis(10);
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::server::{self, ServerOptions, ServerState};
 use ledger::Reader;
@@ -18,6 +19,9 @@ use super::checks::{DERIVED, changed, domain_digest, rows};
 use super::http::{Craft, Problem, Reply, key_of};
 use super::market::Market;
 use super::party::LEDGER;
+
+/// How long the server may take for what it does in its own time.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Largest artifact of these servers: small, so that a test can exceed it.
 pub const ARTIFACT_BYTES_MAX: u64 = 100_000;
@@ -139,8 +143,7 @@ impl Server {
                 tokio::task::yield_now().await;
             }
         };
-        let patience = std::time::Duration::from_secs(20);
-        assert!(tokio::time::timeout(patience, asking).await.is_ok(), "in vain: {what}");
+        assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "in vain: {what}");
     }
 }
 

@@ -13,8 +13,10 @@ use super::hub::{Follower, Hub};
 use super::plan::Planned;
 use crate::cli::market::{Checked, EventKind, Market, NewRfq, Order, is_closed};
 
-/// How long a run may take once its ticket is out. Honest jobs take milliseconds; what vanishes holds money this long.
-pub(crate) const MAX_DURATION_MS: u32 = 4_000;
+/// How long a run may take once its ticket is out. Honest jobs take milliseconds, on a busy machine more.
+const MAX_DURATION_MS: u32 = 20_000;
+/// The same for runs that end by the clock alone and hold money that long: nobody watches a demo for that.
+const MAX_DURATION_BY_CLOCK_MS: u32 = 4_000;
 /// How long offers are taken.
 const VALID_FOR_MS: u32 = 10_000;
 /// After the first offer, the others get this long.
@@ -93,7 +95,7 @@ impl Buyer {
             asset_id: self.asset_id,
             max_price: Amount::from_u64(planned.max_price()),
             valid_for_ms: VALID_FOR_MS,
-            max_duration_ms: MAX_DURATION_MS,
+            max_duration_ms: if planned.ends_by_clock() { MAX_DURATION_BY_CLOCK_MS } else { MAX_DURATION_MS },
             creator_id: party(&self.creators, planned.creator),
             referrer_id: party(&self.referrers, planned.referrer),
         };

@@ -23,7 +23,7 @@ use crate::cli::failure::{Failure, Outcome};
 /// Deaths of one child that are made good; more mean that something is wrong with it.
 const RESTARTS_MAX: u32 = 5;
 /// How long a child may take to end after SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// Pause before a dead child is started again for the first time; it doubles from time to time.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 /// How long the server may take to get ready; fetching a Postgres over a slow line is in it.

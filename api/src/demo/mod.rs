@@ -42,7 +42,7 @@ const IN_FLIGHT: usize = 16;
 /// Orders that get their ids at once: some seconds' worth, so that ids are near the time of their use.
 const ISSUE: usize = 256;
 /// How long payouts may take after the last order.
-const PAYOUTS_LIMIT: Duration = Duration::from_secs(30);
+const PAYOUTS_LIMIT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Options of the demo.

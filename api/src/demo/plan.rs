@@ -94,7 +94,7 @@ pub(crate) struct Planned {
     pub(crate) job: JobSpec,
     pub(crate) input_hash: ArtifactHash,
     /// How its run will go wrong, known from the agents' fault plan. Nobody trades on this: it only tells the simulated
-    /// clock whom not to wait for.
+    /// clock whom not to wait for, and how little time a run gets that is going to use all of it.
     pub(crate) fault: Option<Fault>,
     /// Where it must run; `None`: anywhere.
     pub(crate) region: Option<&'static str>,

@@ -31,11 +31,11 @@ const ASSET: &str = "USD";
 const PATIENCE: Retry =
     Retry { tries_max: 80, first_pause: Duration::from_millis(50), longest_pause: Duration::from_secs(1) };
 /// How long the server of a demo that was just killed may still hold the data dir.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_LIMIT: Duration = Duration::from_secs(60);
 /// How long the providers may take to be reachable.
-const PROVIDERS_LIMIT: Duration = Duration::from_secs(30);
+const PROVIDERS_LIMIT: Duration = Duration::from_secs(120);
 /// How long the server may take to see the calendar's new day.
-const CLOCK_LIMIT: Duration = Duration::from_secs(5);
+const CLOCK_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Takes a data dir for a demo. Refuses one that holds a real market, and one where a demo runs already.

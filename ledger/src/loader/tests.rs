@@ -75,13 +75,12 @@ async fn answer(db: &TestDb, role: &str, sql: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_second_load_of_the_same_tree_does_nothing_and_is_quick() {
+async fn a_second_load_of_the_same_tree_does_nothing() {
     let (db, mut client) = loaded().await;
     let xmin = "select max(xmin::text::bigint) from pg_proc";
     let before = count(&db, xmin).await;
     let again = load(&mut client, &options()).await.unwrap();
     assert_eq!((again.migrations.len(), again.files_loaded), (0, 0));
-    assert!(again.elapsed < Duration::from_millis(500), "{:?}", again.elapsed);
     assert_eq!(count(&db, xmin).await, before, "no function was written");
     assert_eq!(count(&db, "select count(*) from migrations.sql_loads").await, 1);
     let role: String = client.query_one("select current_user::text", &[]).await.unwrap().get(0);

@@ -154,7 +154,9 @@ async fn an_agent_that_was_killed_tells_the_house_nothing_new_and_earns_nothing_
     house.invite(3, 1, spec.work_units());
     house.issue(5, 9, &key, &spec);
     let agent = Working::start(options(&house, home.path()));
-    house.until(|told| steps(told).len() == 6 && reports(told).len() == 1).await;
+    house
+        .until(|told| steps(told).len() >= 6 && steps(told).contains(&"offer") && reports(told).len() == 1)
+        .await;
     house.close(8, 9, "settled", "", "130");
     agent.kill().await;
     let before = house.told.lock().commands.len();
@@ -231,7 +233,8 @@ fn check_chain(rows: &[MeteringRow], work_units: u64) {
 async fn a_chain_of_rows_goes_on_in_the_next_life_where_the_last_one_was_killed() {
     let (house, home) = (FakeHouse::open().await, tempfile::tempdir().unwrap());
     let key = key_in(home.path());
-    let spec = JobSpec::new(256, 512, 1024, [2; 32]).unwrap();
+    // Long enough that a row is due before it ends, also where threads have to wait for their turn.
+    let spec = JobSpec::new(1_024, 512, 1_024, [2; 32]).unwrap();
     // The first life waits for an answer to its first row until it is killed.
     house.change(|told| told.silent_on_metering = true);
     house.issue(5, 9, &key, &spec);
