@@ -234,7 +234,7 @@ async fn a_chain_of_rows_goes_on_in_the_next_life_where_the_last_one_was_killed(
     let (house, home) = (FakeHouse::open().await, tempfile::tempdir().unwrap());
     let key = key_in(home.path());
     // Long enough that a row is due before it ends, also where threads have to wait for their turn.
-    let spec = JobSpec::new(1_024, 512, 1_024, [2; 32]).unwrap();
+    let spec = JobSpec::new(256, 512, 4_096, [2; 32]).unwrap();
     // The first life waits for an answer to its first row until it is killed.
     house.change(|told| told.silent_on_metering = true);
     house.issue(5, 9, &key, &spec);
