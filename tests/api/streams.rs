@@ -1,7 +1,9 @@
 //! The two live lanes: from any cursor everything behind it comes once and in order, and being there is recorded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use proto::dsse;
 use proto::ids::KeyId;
 use proto::keys::PublicKey;
@@ -10,6 +12,7 @@ use proto::v1::agent_frame::Frame;
 use proto::v1::{self, KeyPurpose, command_body::Kind};
 use provider_agent::client::{AgentSocket, Client, ClientError, GraphqlEvent, GraphqlSocket};
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::kinds;
 use crate::support::market::id_of;
@@ -99,6 +102,58 @@ async fn a_subscription_goes_on_at_any_cursor_without_gap_or_double() {
     let next = event(&mut socket).await;
     assert_eq!((&next["kind"], &next["subjectId"]), (&json!("OFFER"), &json!(offered.offer)));
     socket.close().await;
+}
+
+/// Reads on until it is dropped, and keeps what it was told.
+fn reading(mut socket: GraphqlSocket) -> (Arc<Mutex<Vec<Value>>>, AbortOnDropHandle<()>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let into = told.clone();
+    let task = tokio::spawn(async move {
+        loop {
+            let event = event(&mut socket).await;
+            into.lock().push(as_of_then(event));
+        }
+    });
+    (told, AbortOnDropHandle::new(task))
+}
+
+#[tokio::test]
+async fn many_readers_at_once_are_told_the_same_whenever_they_came() {
+    let server = Server::start().await;
+    let market = &server.market;
+    let client = server.client("buyer");
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        readers.push(reading(follow(&client, "0").await));
+    }
+    // Others come while much is committed at once.
+    let happening = async {
+        for _ in 0..5 {
+            futures_util::future::join_all((0..4).map(|_| market.settled())).await;
+        }
+    };
+    let coming = async {
+        let mut late = Vec::new();
+        for _ in 0..8 {
+            late.push(reading(follow(&client, "0").await));
+        }
+        late
+    };
+    let ((), late) = tokio::join!(happening, coming);
+    readers.extend(late);
+    let count = logged(&server, &market.buyer).await;
+    assert!(count >= 100, "too little happened: {count}");
+    let mut straight = follow(&client, "0").await;
+    let straight: Vec<Value> = events(&mut straight, count).await.into_iter().map(as_of_then).collect();
+    for (n, (told, _reading)) in readers.iter().enumerate() {
+        soon(async {
+            while told.lock().len() < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(*told.lock(), straight, "reader {n}");
+    }
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ pub struct ServerState {
     pub(crate) store: Store,
     /// Checks signatures.
     pub(crate) gate: Gate,
-    /// Hands out hints.
+    /// Hands out news.
     pub(crate) hub: Arc<Hub>,
     /// Live connections now.
     pub(crate) sockets: AtomicUsize,
@@ -123,7 +123,7 @@ impl ServerState {
             Store::open(&options.artifacts_dir, &options.artifact_keys_dir, options.artifact_bytes_max)
                 .map_err(|source| StartError::Store { path: options.artifacts_dir.clone(), source })?;
         Ok(Arc::new(Self {
-            hub: Hub::start(&pipeline),
+            hub: Hub::start(&pipeline, reader.clone()),
             gate: Gate::new(reader.clone(), authority),
             pipeline,
             reader,

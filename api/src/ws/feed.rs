@@ -82,6 +82,8 @@ pub(crate) struct Follower {
     ledger_id: u32,
     cursor: Cursor,
     caught_up: bool,
+    /// Whether it has to read for itself next.
+    reads: bool,
     listener: Listener,
 }
 
@@ -94,7 +96,7 @@ impl Follower {
         after: Cursor,
     ) -> Self {
         let listener = state.hub.listen(ledger_id, actor);
-        Self { state, actor, key_id, ledger_id, cursor: after, caught_up: false, listener }
+        Self { state, actor, key_id, ledger_id, cursor: after, caught_up: false, reads: true, listener }
     }
 
     /// The next step; waits when there is none. Cancelling loses nothing. UI203: the key was revoked meanwhile.
@@ -102,7 +104,7 @@ impl Follower {
         loop {
             match self.look().await {
                 Ok(Some(step)) => return Ok(step),
-                Ok(None) => self.listener.wait(POLL).await,
+                Ok(None) => self.wait().await,
                 // A database that is away comes back; the reader keeps its place.
                 Err(problem) if problem.may_retry() => tokio::time::sleep(POLL).await,
                 Err(problem) => return Err(problem),
@@ -110,24 +112,48 @@ impl Follower {
         }
     }
 
+    /// Until there may be something to see.
+    async fn wait(&mut self) {
+        let hinted = self.listener.wait(POLL).await;
+        // Whoever is handed its events looks for itself only where it was told to, and now and then, should a hint be lost.
+        self.reads = !(hinted && self.listener.is_live());
+    }
+
     async fn look(&mut self) -> Result<Option<Step>, Problem> {
+        if !self.reads && !self.listener.has_news() {
+            return Ok(None);
+        }
         if !self.state.gate.still_valid(self.key_id).await? {
             return Err(Problem::new("UI203", "the signing key was revoked"));
         }
+        // Taken and given without a pause in between, in which it could be lost.
+        if let Some(step) = self.news(self.listener.take()) {
+            return Ok(Some(step));
+        }
+        // What comes from here on is handed over, what was there before is read below.
+        if self.caught_up && !self.listener.is_live() {
+            self.listener.go_live(self.cursor.read_from());
+        }
         let from = self.cursor.read_from();
-        let page =
-            market::read_feed(&self.state.reader, Some(self.actor), self.ledger_id, from, PAGE).await?;
-        let events: Vec<FeedEvent> = page.into_iter().filter(|event| self.cursor.is_before(event)).collect();
-        if let Some(last) = events.last() {
-            // A page never parts the events of one seq.
-            self.cursor = Cursor::after_seq(last.seq);
-            return Ok(Some(Step::Events(events)));
+        let page = market::read_feed(&self.state.reader, self.actor, self.ledger_id, from, PAGE).await?;
+        if let Some(step) = self.news(page) {
+            return Ok(Some(step));
         }
         if !self.caught_up {
             self.caught_up = true;
             return Ok(Some(Step::CaughtUp(self.cursor)));
         }
+        self.reads = false;
         Ok(None)
+    }
+
+    /// Those that are new, if any, with the cursor set behind them.
+    fn news(&mut self, events: Vec<FeedEvent>) -> Option<Step> {
+        let events: Vec<FeedEvent> =
+            events.into_iter().filter(|event| self.cursor.is_before(event)).collect();
+        // Neither a page nor what is handed over parts the events of one seq.
+        self.cursor = Cursor::after_seq(events.last()?.seq);
+        Some(Step::Events(events))
     }
 }
 

@@ -147,7 +147,7 @@ impl FeedEvent {
             "rfq_closed" => FeedKind::RfqClosed,
             "payout" => FeedKind::Payout,
             other => {
-                return Err(Error::new("UB900", format!("market.read_feed names an unknown kind {other}")));
+                return Err(Error::new("UB900", format!("market.read_feeds names an unknown kind {other}")));
             }
         };
         Ok(Self {
@@ -181,22 +181,34 @@ impl FeedEvent {
 }
 
 /// The actor's events after the cursor `after`, about `limit` of them: the events of one seq are never parted, so whoever
-/// goes on from the last seq it saw has neither gap nor double. Calls `market.read_feed`.
+/// goes on from the last seq it saw has neither gap nor double. Calls `market.read_feeds`.
 pub async fn read_feed(
     reader: &Reader,
-    actor: Option<AgentId>,
+    actor: AgentId,
     ledger_id: u32,
     after: u64,
     limit: u32,
 ) -> Result<Vec<FeedEvent>, Error> {
-    let sql = "select seq, n, kind, subject_id, (extract(epoch from at) * 1000000)::bigint as at_us, rfq_id, offer_id, \
+    let events = read_feeds(reader, ledger_id, &[(actor, after)], limit).await?;
+    Ok(events.into_iter().map(|(_, event)| event).collect())
+}
+
+/// The same for many agents at once, each with its own cursor; agent by agent. Calls `market.read_feeds`.
+pub async fn read_feeds(
+    reader: &Reader,
+    ledger_id: u32,
+    places: &[(AgentId, u64)],
+    limit: u32,
+) -> Result<Vec<(AgentId, FeedEvent)>, Error> {
+    let sql = "select agent_id, seq, n, kind, subject_id, (extract(epoch from at) * 1000000)::bigint as at_us, rfq_id, offer_id, \
                order_id, payout_id, state, cause, asset_id, work_class, work_units, max_price::text, \
                (extract(epoch from opened_at) * 1000000)::bigint as opened_at_us, \
                (extract(epoch from expires_at) * 1000000)::bigint as expires_at_us, max_duration_ms, input_hash, output_hash, \
                provider_id, provider_key_id, price::text, held::text, run_ticket_id, \
                (extract(epoch from issued_at) * 1000000)::bigint as issued_at_us, nonce, \
-               paid::text, refunded::text, earned::text, amount::text from market.read_feed($1, $2, $3, $4)";
-    let actor = actor.map(Uuid::from);
-    let rows = reader.rows(sql, &[&actor, &int(ledger_id)?, &bigint(after), &int(limit)?]).await?;
-    rows.iter().map(FeedEvent::of).collect()
+               paid::text, refunded::text, earned::text, amount::text from market.read_feeds($1, $2, $3, $4)";
+    let actors: Vec<Uuid> = places.iter().map(|(actor, _)| Uuid::from(*actor)).collect();
+    let afters: Vec<i64> = places.iter().map(|(_, after)| bigint(*after)).collect();
+    let rows = reader.rows(sql, &[&int(ledger_id)?, &actors, &afters, &int(limit)?]).await?;
+    rows.iter().map(|row| Ok((id(row, "agent_id", AgentId::from_uuid)?, FeedEvent::of(row)?))).collect()
 }

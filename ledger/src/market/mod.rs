@@ -7,7 +7,7 @@ use proto::money::Amount;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-pub use feed::{FeedEvent, FeedKind, Ticket, read_feed};
+pub use feed::{FeedEvent, FeedKind, Ticket, read_feed, read_feeds};
 
 use crate::error::Error;
 use crate::reader::{
