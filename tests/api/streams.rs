@@ -141,8 +141,14 @@ async fn many_readers_at_once_are_told_the_same_whenever_they_came() {
     };
     let ((), late) = tokio::join!(happening, coming);
     readers.extend(late);
+    // The last thing happens at another server: nobody here is told of it, and sees it all the same.
+    let (asked, offer) = (market.asked().await, market.id());
+    let elsewhere = market.second_pipeline();
+    let offered = Kind::SubmitOffer(kinds::offer(offer, asked.rfq));
+    market.provider.must(&elsewhere, &market.key(), offered).await;
+    elsewhere.shutdown().await;
     let count = logged(&server, &market.buyer).await;
-    assert!(count >= 100, "too little happened: {count}");
+    assert!(count > 100, "too little happened: {count}");
     let mut straight = follow(&client, "0").await;
     let straight: Vec<Value> = events(&mut straight, count).await.into_iter().map(as_of_then).collect();
     for (n, (told, _reading)) in readers.iter().enumerate() {

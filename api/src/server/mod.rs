@@ -123,7 +123,7 @@ impl ServerState {
             Store::open(&options.artifacts_dir, &options.artifact_keys_dir, options.artifact_bytes_max)
                 .map_err(|source| StartError::Store { path: options.artifacts_dir.clone(), source })?;
         Ok(Arc::new(Self {
-            hub: Hub::start(&pipeline, reader.clone()),
+            hub: Hub::start(&pipeline, &reader),
             gate: Gate::new(reader.clone(), authority),
             pipeline,
             reader,

@@ -1,7 +1,7 @@
 //! Following an agent's feed from a cursor, without gap or double.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ledger::market::{self, FeedEvent};
 use proto::ids::{AgentId, KeyId};
@@ -84,6 +84,8 @@ pub(crate) struct Follower {
     caught_up: bool,
     /// Whether it has to read for itself next.
     reads: bool,
+    /// When it last read, or was last told that it need not.
+    looked: Instant,
     listener: Listener,
 }
 
@@ -96,7 +98,17 @@ impl Follower {
         after: Cursor,
     ) -> Self {
         let listener = state.hub.listen(ledger_id, actor);
-        Self { state, actor, key_id, ledger_id, cursor: after, caught_up: false, reads: true, listener }
+        Self {
+            state,
+            actor,
+            key_id,
+            ledger_id,
+            cursor: after,
+            caught_up: false,
+            reads: true,
+            looked: Instant::now(),
+            listener,
+        }
     }
 
     /// The next step; waits when there is none. Cancelling loses nothing. UI203: the key was revoked meanwhile.
@@ -114,9 +126,13 @@ impl Follower {
 
     /// Until there may be something to see.
     async fn wait(&mut self) {
-        let hinted = self.listener.wait(POLL).await;
+        // Counted from the last look, however often this is cancelled: whoever pings without end is told no less.
+        let hinted = self.listener.wait(POLL.saturating_sub(self.looked.elapsed())).await;
         // Whoever is handed its events looks for itself only where it was told to, and now and then, should a hint be lost.
         self.reads = !(hinted && self.listener.is_live());
+        if !self.reads {
+            self.looked = Instant::now();
+        }
     }
 
     async fn look(&mut self) -> Result<Option<Step>, Problem> {
@@ -130,30 +146,42 @@ impl Follower {
         if let Some(step) = self.news(self.listener.take()) {
             return Ok(Some(step));
         }
-        // What comes from here on is handed over, what was there before is read below.
-        if self.caught_up && !self.listener.is_live() {
-            self.listener.go_live(self.cursor.read_from());
+        loop {
+            let was_live = self.listener.is_live();
+            let from = self.cursor.read_from();
+            let page = market::read_feed(&self.state.reader, self.actor, self.ledger_id, from, PAGE).await?;
+            self.looked = Instant::now();
+            let is_last = u32::try_from(page.len()).is_ok_and(|count| count < PAGE);
+            let step = self.news(page);
+            if was_live {
+                self.listener.has_read(self.cursor.read_from());
+            } else if is_last {
+                // What comes from here on is handed over; what came since that page was read is read next.
+                self.listener.go_live(self.cursor.read_from());
+            }
+            if step.is_some() {
+                return Ok(step);
+            }
+            if !self.caught_up {
+                self.caught_up = true;
+                return Ok(Some(Step::CaughtUp(self.cursor)));
+            }
+            if was_live {
+                self.reads = false;
+                return Ok(None);
+            }
         }
-        let from = self.cursor.read_from();
-        let page = market::read_feed(&self.state.reader, self.actor, self.ledger_id, from, PAGE).await?;
-        if let Some(step) = self.news(page) {
-            return Ok(Some(step));
-        }
-        if !self.caught_up {
-            self.caught_up = true;
-            return Ok(Some(Step::CaughtUp(self.cursor)));
-        }
-        self.reads = false;
-        Ok(None)
     }
 
     /// Those that are new, if any, with the cursor set behind them.
-    fn news(&mut self, events: Vec<FeedEvent>) -> Option<Step> {
-        let events: Vec<FeedEvent> =
-            events.into_iter().filter(|event| self.cursor.is_before(event)).collect();
+    fn news(&mut self, mut events: Vec<FeedEvent>) -> Option<Step> {
+        let last = events.last()?.seq;
+        events.retain(|event| self.cursor.is_before(event));
         // Neither a page nor what is handed over parts the events of one seq.
-        self.cursor = Cursor::after_seq(events.last()?.seq);
-        Some(Step::Events(events))
+        if last >= self.cursor.seq {
+            self.cursor = Cursor::after_seq(last);
+        }
+        (!events.is_empty()).then_some(Step::Events(events))
     }
 }
 

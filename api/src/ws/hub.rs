@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use ledger::Reader;
 use ledger::market::{self, FeedEvent};
-use ledger::pipeline::Pipeline;
+use ledger::pipeline::{Pipeline, Wake};
 use parking_lot::Mutex;
 use proto::ids::AgentId;
 use tokio::sync::Notify;
@@ -20,6 +21,10 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// Agents whose events are read in one statement.
 const AGENTS_AT_ONCE: usize = 64;
+/// Reads of one ledger at a time.
+const READS_AT_ONCE: usize = 4;
+/// Longest that the readers of a ledger wait for such a read before each reads for itself.
+const READ_LIMIT: Duration = Duration::from_secs(2);
 /// Events of an agent in one read; whoever has more to hear reads the rest for itself.
 const PAGE: u32 = 50;
 /// Events that may wait for their reader, who may be one of a thousand that do not read at all; one that is slower than that
@@ -72,8 +77,7 @@ impl Place {
             inbox.events.extend(news.cloned());
             inbox.given = events.last().map_or(given, |last| last.seq.max(given)).into();
             if inbox.events.len() > WAITING_MAX {
-                inbox.events.clear();
-                inbox.given = None;
+                *inbox = Inbox::default();
             } else if more {
                 inbox.given = None;
             }
@@ -84,54 +88,56 @@ impl Place {
 }
 
 /// Whom the hints of a moment concern.
-#[derive(Debug, Default)]
-struct Concerned {
-    agents: HashMap<u32, HashSet<AgentId>>,
+enum Concerned {
+    Agents(HashSet<AgentId>),
     /// Hints were lost: nobody knows whose.
-    everybody: bool,
+    Everybody,
 }
 
 impl Concerned {
-    /// Waits for a hint and takes all others that are there by then; `None`: there will be no more.
-    async fn next(wakes: &mut Receiver<ledger::pipeline::Wake>) -> Option<Self> {
-        let mut concerned = Self::default();
-        match wakes.recv().await {
-            Ok(wake) => concerned.add(wake),
-            Err(RecvError::Lagged(_)) => concerned.everybody = true,
-            Err(RecvError::Closed) => return None,
+    /// Waits for a hint of this ledger and takes all others that are there by then; `None`: there will be no more.
+    async fn next(wakes: &mut Receiver<Wake>, ledger_id: u32) -> Option<Self> {
+        let mut agents = HashSet::new();
+        loop {
+            match wakes.recv().await {
+                Ok(wake) if wake.ledger_id == ledger_id => {
+                    agents.extend(wake.agents.iter().copied());
+                    break;
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return Some(Self::Everybody),
+                Err(RecvError::Closed) => return None,
+            }
         }
         loop {
             match wakes.try_recv() {
-                Ok(wake) => concerned.add(wake),
-                Err(TryRecvError::Lagged(_)) => concerned.everybody = true,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(concerned),
+                Ok(wake) if wake.ledger_id == ledger_id => agents.extend(wake.agents.iter().copied()),
+                Ok(_) => {}
+                Err(TryRecvError::Lagged(_)) => return Some(Self::Everybody),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(Self::Agents(agents)),
             }
         }
-    }
-
-    fn add(&mut self, wake: ledger::pipeline::Wake) {
-        self.agents.entry(wake.ledger_id).or_default().extend(wake.agents.iter().copied());
     }
 }
 
 impl Hub {
-    /// Starts handing out the news of `pipeline`, read by `reader`, until the pipeline is gone.
-    pub fn start(pipeline: &Pipeline, reader: Reader) -> Arc<Self> {
+    /// Starts handing out the news of `pipeline`, read by `reader`, until the pipeline is gone. Ledgers do not wait for each
+    /// other.
+    pub fn start(pipeline: &Pipeline, reader: &Reader) -> Arc<Self> {
         let hub = Arc::new(Self::default());
-        let mut wakes = pipeline.subscribe_wakes();
-        let handing = Arc::downgrade(&hub);
-        tokio::spawn(async move {
-            while let Some(concerned) = Concerned::next(&mut wakes).await {
-                let Some(hub) = handing.upgrade() else { return };
-                if concerned.everybody {
-                    hub.leave_all_alone();
-                    continue;
+        for ledger_id in pipeline.ledger_ids().iter().copied() {
+            let (mut wakes, reader) = (pipeline.subscribe_wakes(), reader.clone());
+            let handing = Arc::downgrade(&hub);
+            tokio::spawn(async move {
+                while let Some(concerned) = Concerned::next(&mut wakes, ledger_id).await {
+                    let Some(hub) = handing.upgrade() else { return };
+                    match concerned {
+                        Concerned::Agents(agents) => hub.tell(&reader, ledger_id, agents).await,
+                        Concerned::Everybody => hub.leave_all_alone(ledger_id),
+                    }
                 }
-                let ledgers = concerned.agents.into_iter();
-                let telling = ledgers.map(|(ledger_id, agents)| hub.tell(&reader, ledger_id, agents));
-                futures_util::future::join_all(telling).await;
-            }
-        });
+            });
+        }
         hub
     }
 
@@ -145,16 +151,18 @@ impl Hub {
     }
 
     async fn tell(&self, reader: &Reader, ledger_id: u32, agents: HashSet<AgentId>) {
-        for wanted in self.wanted(ledger_id, agents).chunks(AGENTS_AT_ONCE) {
-            match market::read_feeds(reader, ledger_id, wanted, PAGE).await {
-                Ok(events) => self.hand_out(ledger_id, wanted, events),
-                Err(error) => {
-                    // Each reader meets it by itself, and has its own patience.
-                    tracing::debug!(ledger_id, code = %error.code, "news could not be read");
-                    wanted.iter().for_each(|(agent, _)| self.each(ledger_id, *agent, Place::leave_alone));
-                }
+        let wanted = self.wanted(ledger_id, agents);
+        let telling = wanted.chunks(AGENTS_AT_ONCE).map(|wanted| async move {
+            let reading = market::read_feeds(reader, ledger_id, wanted, PAGE);
+            match tokio::time::timeout(READ_LIMIT, reading).await {
+                Ok(Ok(events)) => return self.hand_out(ledger_id, wanted, events),
+                // Each reader meets it by itself, and has its own patience.
+                Ok(Err(error)) => tracing::debug!(ledger_id, code = %error.code, "news could not be read"),
+                Err(_) => tracing::debug!(ledger_id, "reading news took too long"),
             }
-        }
+            wanted.iter().for_each(|(agent, _)| self.each(ledger_id, *agent, Place::leave_alone));
+        });
+        futures_util::stream::iter(telling).for_each_concurrent(READS_AT_ONCE, |told| told).await;
     }
 
     /// Whose events are to be read, and after which seq. Readers that read for themselves are woken.
@@ -184,8 +192,10 @@ impl Hub {
         }
     }
 
-    fn leave_all_alone(&self) {
-        self.listeners.lock().values().flatten().for_each(|place| place.leave_alone());
+    fn leave_all_alone(&self, ledger_id: u32) {
+        let listeners = self.listeners.lock();
+        let concerned = listeners.iter().filter(|((ledger, _), _)| *ledger == ledger_id);
+        concerned.flat_map(|(_, places)| places).for_each(|place| place.leave_alone());
     }
 
     fn each(&self, ledger_id: u32, agent: AgentId, told: impl FnMut(&Place)) {
@@ -212,6 +222,12 @@ impl Listener {
     /// read afterwards.
     pub(crate) fn go_live(&self, seq: u64) {
         *self.place.inbox.lock() = Inbox { given: Some(seq), events: VecDeque::new() };
+    }
+
+    /// It has read by itself all of its events up to `seq`.
+    pub(crate) fn has_read(&self, seq: u64) {
+        let mut inbox = self.place.inbox.lock();
+        inbox.given = inbox.given.map(|given| given.max(seq));
     }
 
     /// Whether it is handed its events.
@@ -312,8 +328,8 @@ mod tests {
         assert!(!woken(&other) && !woken(&elsewhere));
         // It was taken: no second one is waiting.
         assert!(!woken(&first));
-        hub.leave_all_alone();
-        assert!(woken(&other) && woken(&elsewhere));
+        hub.leave_all_alone(1);
+        assert!(woken(&other) && !woken(&elsewhere));
     }
 
     #[test]
@@ -328,13 +344,18 @@ mod tests {
         assert_eq!(seqs(&behind.take()), [(5, 0), (5, 1), (6, 0), (6, 1), (7, 0), (7, 1)]);
         assert_eq!(seqs(&ahead.take()), [(7, 0), (7, 1)]);
         assert!(woken(&behind) && woken(&ahead) && behind.is_live() && ahead.is_live());
+        // What one of them has read by itself is read for it no more.
+        ahead.has_read(9);
+        hub.hand_out(1, &[(agent(1), 6)], log(7..=9));
+        assert_eq!(seqs(&behind.take()), [(8, 0), (8, 1), (9, 0), (9, 1)]);
+        assert!(!ahead.has_news());
         // The next read goes on there, and nothing comes twice.
-        assert_eq!(hub.wanted(1, one(1)), [(agent(1), 7)]);
-        hub.hand_out(1, &[(agent(1), 6)], log(7..=8));
-        assert_eq!(seqs(&behind.take()), [(8, 0), (8, 1)]);
+        assert_eq!(hub.wanted(1, one(1)), [(agent(1), 9)]);
+        hub.hand_out(1, &[(agent(1), 8)], log(9..=10));
+        assert_eq!(seqs(&behind.take()), [(10, 0), (10, 1)]);
         // A read without news stirs nobody's place.
-        hub.hand_out(1, &[(agent(1), 8)], Vec::new());
-        assert_eq!((behind.has_news(), hub.wanted(1, one(1))), (false, vec![(agent(1), 8)]));
+        hub.hand_out(1, &[(agent(1), 10)], Vec::new());
+        assert_eq!((behind.has_news(), hub.wanted(1, one(1))), (false, vec![(agent(1), 10)]));
     }
 
     #[test]

@@ -420,6 +420,11 @@ impl Pipeline {
         &self.shared.options.clock
     }
 
+    /// The ledgers that it writes.
+    pub fn ledger_ids(&self) -> &[u32] {
+        &self.shared.options.ledger_ids
+    }
+
     /// The house's keys.
     pub fn house(&self) -> &House {
         &self.shared.options.house
