@@ -20,7 +20,7 @@ async fn blocked(db: &Client, count: usize) -> Vec<i32> {
         let rows = db
             .query(
                 "select pid from pg_stat_activity where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0 \
-                 and query !~ 'receipts.(read_settled_log|append_forest|append_checkpoint)|ledger.(page_entries|audit_advance)' \
+                 and query !~ 'receipts.(read_settled_log|append_forest|store_checkpoint)|ledger.(page_entries|audit_advance)' \
                  order by query_start",
                 &[],
             )

@@ -21,7 +21,7 @@ pub use tree::{SqlFile, SqlTree};
 
 /// Raised by one in every release that changes a function, a view or a grant. A binary with a lower number than the database
 /// remembers is older than it and loads nothing.
-pub const SQL_RELEASE: i32 = 2;
+pub const SQL_RELEASE: i32 = 3;
 
 /// Our schemas, in loading order. `transparency` and `finance` read all the others, so they come last.
 pub const SCHEMAS: [&str; 11] = [
